@@ -1,0 +1,1 @@
+"""The search as Prefect flows, and the command that starts them."""

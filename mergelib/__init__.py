@@ -1,0 +1,1 @@
+"""The method: merging, answering, estimating, evolving. Knows no orchestrator."""

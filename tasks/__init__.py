@@ -1,0 +1,1 @@
+"""Prefect tasks: a cache key, limits and one call into mergelib each."""
