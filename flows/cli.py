@@ -1,0 +1,143 @@
+"""The `mergeflow` command.
+
+Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anything else.
+"""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mergelib.errors import InputError, MergeflowError
+
+app = typer.Typer(
+    name="mergeflow",
+    help="Evolve merges of language models, judged on a few dozen items.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+zoo_app = typer.Typer(help="The tiny model family that the demo merges.", no_args_is_help=True)
+app.add_typer(zoo_app, name="zoo")
+
+SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file")]
+Store = Annotated[Path, typer.Option(help="Folder of run folders")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides the file; keys are dotted"),
+]
+
+
+@app.command()
+def demo(store: Store = Path("runs")) -> None:
+    """Two searches on the shipped models: one objective, and a front of two."""
+    from mergelib.shipped import shipped
+
+    for name in ("zoo-ja.yaml", "zoo-front.yaml"):
+        _evolve(shipped("searches") / name, store, [])
+
+
+@app.command()
+def evolve(search: SearchFile, store: Store = Path("runs"), set_: Overrides = None) -> None:
+    """Run a search, or go on with one that was stopped."""
+    _evolve(search, store, set_ or [])
+
+
+@app.command()
+def check(search: SearchFile, set_: Overrides = None) -> None:
+    """Check a search file, its models and its benchmarks; write nothing."""
+    _be_quiet()
+    from mergelib.search import load_search
+    from mergelib.workbench import open_workbench
+
+    bench = open_workbench(load_search(search, set_ or []))
+    counts = ", ".join(
+        f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
+        for name, b in bench.benchmarks.items()
+    )
+    _console().print(
+        f"{search} is in order: {len(bench.checkpoints)} models, {bench.space.dimension} genes, "
+        f"{counts}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder")]) -> None:
+    """Say how far a run is."""
+    _be_quiet()
+    from flows.result import print_status
+
+    print_status(run, _console())
+
+
+@zoo_app.command()
+def build(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is not there yet")],
+    seed: Annotated[int, typer.Option(help="A seed gives the same weights to the bit")] = 0,
+) -> None:
+    """Train the base model and its three experts; takes a few minutes."""
+    _be_quiet()
+    from flows.zoo import build_with_progress
+
+    build_with_progress(out, seed)
+
+
+def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
+    """Check first, so that a fault is told at once and nothing is written; then run."""
+    _be_quiet()
+    console = _console()
+    console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
+    from mergelib.search import load_search
+    from mergelib.workbench import open_workbench
+
+    search = load_search(search_file, overrides)
+    open_workbench(search)
+
+    from flows.server import configure, reap_servers, wait_until_recorded
+
+    reap_servers(store)
+    configure(store)
+    # Prefect reads its settings when it is first imported: not before this line.
+    from flows.evolve import evolve as evolve_flow
+    from flows.evolve import refuse_other_search
+    from flows.progress import progress
+    from flows.result import print_result
+    from mergelib.runs import Run
+
+    refuse_other_search(search, str(store))
+    progress.show()
+    folder = evolve_flow(search, str(store))
+    print_result(Run(Path(folder)), console)
+    wait_until_recorded()
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _be_quiet() -> None:
+    """Keep other libraries' notes off the terminal."""
+    warnings.filterwarnings("ignore")
+    for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Run the command, and turn errors into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
+        sys.exit(130)
+    except MergeflowError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)

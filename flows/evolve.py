@@ -1,0 +1,83 @@
+"""A whole search, from the search file to the report."""
+
+from pathlib import Path
+
+from prefect import flow, tags
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from flows.finish import UNIFORM_FINALISTS, finish
+from flows.generation import generation
+from flows.prepare import PREPARED, prepare
+from flows.progress import progress
+from flows.server import remember_server
+from mergelib.ledger import is_finished
+from mergelib.runs import Run
+from mergelib.search import Search
+from mergelib.workbench import Workbench, open_workbench
+
+
+def run_of(search: Search, store: str) -> Run:
+    """A search's run folder in a store."""
+    return Run(Path(store).resolve() / search.name)
+
+
+def refuse_other_search(search: Search, store: str) -> None:
+    """Check that a run folder of that name, if there is one, can go on with this search.
+
+    Raises:
+        InputError: it holds another search; nothing has been written.
+    """
+    run = run_of(search, store)
+    if run.has("search.yaml"):
+        run.check_same(search, open_workbench(search).fingerprints)
+
+
+def evaluations_left(run: Run, bench: Workbench) -> int:
+    """How many evaluations a run still needs, for the progress bar."""
+    search = bench.search
+    left = 0
+    if not run.has(*PREPARED):
+        left += len(bench.checkpoints) + search.fitness.calibration.models
+        left += len(bench.space.uniform_sweep())
+    generations = range(run.search.evolution.generations)
+    todo = sum(not run.has_generation(number) for number in generations)
+    left += todo * search.evolution.population
+    if not is_finished(run):
+        contenders = run.search.finalists + UNIFORM_FINALISTS
+        left += contenders + len(bench.checkpoints)
+        left += contenders if len(bench.benchmarks) == 1 else 0
+    return left
+
+
+@flow(name="evolve", flow_run_name="evolve {search.name}", persist_result=False)
+def evolve(search: Search, store: str = "runs") -> str:
+    """Evolve a merge: the same search in the same store goes on where it stopped.
+
+    Args:
+        search: what to merge, how, and for which benchmarks.
+        store: folder of run folders; finished answers are shared between its runs.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: something in the search does not hold; nothing has been written then.
+        SearchError: the search cannot go on; what is finished is kept.
+    """
+    bench = open_workbench(search)
+    run = run_of(search, store)
+    folder = str(run.folder)
+    # A heartbeat thread for each subflow would cost a second; the parent's is enough.
+    quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with run.lock(), quiet, tags(f"search:{search.name}"):
+        run.prepare(search, bench.fingerprints)
+        remember_server(run.folder.parent)
+        with progress.of(search.name, evaluations_left(run, bench)):
+            if not run.has(*PREPARED):
+                prepare.with_options(result_storage=run.results)(folder)
+            for number in range(search.evolution.generations):
+                if not run.has_generation(number):
+                    generation.with_options(result_storage=run.results)(folder, number)
+            if not is_finished(run):
+                finish.with_options(result_storage=run.results)(folder)
+    return folder

@@ -1,0 +1,50 @@
+"""Extract and Estimate: items, the endpoints' answers, calibration, anchors, the uniform merges."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.progress import progress
+from mergelib.fitness import all_asked, calibration_plan
+from mergelib.runs import Run
+from mergelib.workbench import open_workbench
+from tasks.calibration import calibrate
+from tasks.candidates import answered
+from tasks.extraction import extract
+from tasks.selection import estimate, judge_of, record
+
+PREPARED = ("bank.parquet", "uniform.parquet")
+"""The files that a prepared run has; the last ones to be written."""
+
+
+@flow(name="prepare", flow_run_name="prepare", persist_result=False)
+def prepare(run: str) -> None:
+    """Bring a run to where its first generation can be asked for.
+
+    Args:
+        run: the run folder.
+    """
+    folder = Run(Path(run))
+    bench = open_workbench(folder.search)
+    extract(run)
+
+    everything = all_asked(bench, "search")
+    answers = []
+    for reference, checkpoint in bench.checkpoints.items():
+        progress.at(f"{checkpoint.name} answers the search items")
+        answers.append(answered(folder, reference, everything, checkpoint.name))
+    for number, (recipe, share) in enumerate(calibration_plan(bench)):
+        progress.at(f"calibration merge {number + 1} answers")
+        label = f"calibration {number}"
+        answers.append(answered(folder, recipe.to_yaml(), share, label))
+    record(run, "prepare", answers)
+    calibrate(run)
+
+    anchors = judge_of(folder).anchors
+    sweep = bench.space.uniform_sweep()
+    answers = []
+    for number, genome in enumerate(sweep):
+        progress.at(f"uniform merge {number + 1} answers")
+        recipe = bench.space.decode(genome).to_yaml()
+        answers.append(answered(folder, recipe, anchors, f"uniform {number}"))
+    estimate(run, None, sweep, answers)

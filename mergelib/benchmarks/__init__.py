@@ -1,0 +1,1 @@
+"""From an lm-eval task to scored responses of a resident model, item by item."""

@@ -1,0 +1,81 @@
+"""Raw answers become item scores, through lm-eval's own filters and `process_results`."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mergelib.benchmarks.answering import RawAnswers
+from mergelib.benchmarks.items import Benchmark, Item
+from mergelib.errors import InputError
+
+
+class Response(NamedTuple):
+    """One model's scored answer to one item.
+
+    Attributes:
+        response: 1 right, 0 wrong, None not scored.
+        value: the metric as lm-eval computes it; None where there is none.
+        answer: the filtered text, or the chosen answer's number.
+        reason: why it was not scored; None where it was.
+    """
+
+    response: int | None
+    value: float | None
+    answer: str
+    reason: str | None
+
+
+def score(benchmark: Benchmark, items: Sequence[Item], raw: RawAnswers) -> list[Response]:
+    """Score answers.
+
+    Args:
+        benchmark: says which filter and metric count.
+        items: what was asked.
+        raw: what was answered, an entry for each item.
+
+    Returns:
+        A response for each item. A metric that lm-eval leaves out for an item, or that is not
+        finite, is "not scored", never "wrong".
+
+    Raises:
+        InputError: the metric gives something else than 0 or 1 for an item.
+    """
+    instances = []
+    for item, answers in zip(items, raw, strict=True):
+        for instance, repeats in zip(item.instances, answers, strict=True):
+            asked = copy.copy(instance)
+            asked.resps, asked.filtered_resps = list(repeats), {}
+            instances.append(asked)
+    pipelines = [p for p in benchmark.task._filters if p.name == benchmark.filter]
+    pipelines[0].apply(instances)
+    remaining = iter(instances)
+    responses = []
+    for item in items:
+        filtered = [next(remaining).filtered_resps[benchmark.filter] for _ in item.instances]
+        value = benchmark.task.process_results(item.doc, filtered).get(benchmark.metric)
+        responses.append(_response(benchmark, value, _shown(filtered)))
+    return responses
+
+
+def _shown(filtered: list[Any]) -> str:
+    """The answer as text; of several choices, the number of the likeliest."""
+    if len(filtered) == 1:
+        return str(filtered[0])
+    return str(max(range(len(filtered)), key=lambda choice: filtered[choice][0]))
+
+
+def _response(benchmark: Benchmark, value: Any, answer: str) -> Response:
+    if value is None:
+        return Response(None, None, answer, f"lm-eval gave no {benchmark.metric}")
+    if not isinstance(value, int | float):
+        value = getattr(value, "item", lambda: math.nan)()
+    if not math.isfinite(value):
+        return Response(None, None, answer, f"{benchmark.metric} is not a finite number")
+    if value not in (0, 1):
+        raise InputError(
+            f"objectives: {benchmark.name}: {benchmark.metric} gives {value:g} for an item; "
+            "only metrics that are 0 or 1 for each item can be searched"
+        )
+    right = value == 1 if benchmark.higher_is_better else value == 0
+    return Response(int(right), float(value), answer, None)

@@ -1,0 +1,324 @@
+"""A model's accuracy on all N items, estimated from its responses to some of them.
+
+The published estimators stand as published, so that results compare; `parent_irt` is this
+project's own. D = 1 throughout. `A` below is the finite-population accuracy: the mean response
+over exactly these N items, of which the seen ones are known.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mergelib.errors import InputError
+from mergelib.intervals import normal_mixture_quantile, wilson
+from mergelib.irt.ability import (
+    ParentPrior,
+    checked_responses,
+    maximum_likelihood,
+    parent_prior_weights,
+    posterior,
+)
+from mergelib.irt.bank import GRID, FloatArray, ItemBank, calibrate
+
+GMP_IRT_CONSTANT = 0.5  # MERGE3 (Mencattini et al., 2025), c of gmp-IRT
+
+
+class Estimates(NamedTuple):
+    """Estimated accuracies with their intervals.
+
+    Attributes:
+        value: (C,) in [0, 1]; NaN for a candidate without any response.
+        low: (C,) lower limits, at most `value`.
+        high: (C,) upper limits, at least `value`.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+class GpIrtConstants(NamedTuple):
+    """What gp-IRT's constant is made of (Maia Polo et al., 2024).
+
+    Attributes:
+        validation_error: b, mean absolute error of the item response model's accuracy on unseen
+            items, over validation models; a share.
+        item_variance: v, mean over models of the variance of a model's responses over items.
+    """
+
+    validation_error: float
+    item_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatorContext:
+    """What an estimator may know besides the candidates' responses.
+
+    Attributes:
+        bank: the N items; None suffices for mean, weighted and full.
+        endpoint_abilities: (J,) abilities of the endpoints, for mp_irt, gmp_irt and parent_irt.
+        weights: (N,) share weights of the anchor items, not negative; None for equal ones.
+        gp_irt_constants: b and v, for gp_irt.
+        clustered_anchors: the items are cluster centres, whose weighted mean has a quarter of a
+            random sample's variance: gp_irt then uses v / (4 n), as published.
+        parent_prior: for parent_irt.
+        widening: factor on the half-widths of the item response models' intervals, at least 1,
+            from `mergelib.intervals.widening` on models held out of the calibration.
+        level: nominal coverage of the intervals.
+    """
+
+    bank: ItemBank | None = None
+    endpoint_abilities: FloatArray | None = None
+    weights: FloatArray | None = None
+    gp_irt_constants: GpIrtConstants | None = None
+    clustered_anchors: bool = False
+    parent_prior: ParentPrior = ParentPrior()
+    widening: float = 1.0
+    level: float = 0.95
+
+
+Estimator = Callable[[FloatArray, EstimatorContext], Estimates]
+"""(responses (C, N) with NaN where not asked or not scored, context) -> estimates (C,).
+
+Raises `InputError` where the responses' values or shape, or the context, are not what it needs.
+"""
+
+
+def endpoint_abilities(responses: FloatArray, bank: ItemBank) -> FloatArray:
+    """Maximum likelihood abilities (J,) from the endpoints' responses (J, N), 0, 1 or NaN."""
+    return maximum_likelihood(responses, bank)
+
+
+def mean(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """Mean response; scores in [0, 1] will do. Wilson interval for N items of which n are seen."""
+    return weighted(responses, replace(context, weights=None))
+
+
+def weighted(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """Weighted mean response, the weights shared out anew among the items that were scored.
+
+    The interval is Wilson's at Kish's effective number of items, (sum w)^2 / sum w^2.
+    """
+    responses = _scores(responses)
+    asked = ~np.isnan(responses)
+    total = responses.shape[1]
+    w = np.ones(total) if context.weights is None else np.asarray(context.weights, np.float64)
+    if w.shape != (total,) or not np.all(np.isfinite(w) & (w >= 0)):
+        raise InputError(
+            f"weights: shape {w.shape} or values do not fit {total} items; give each item a "
+            "weight of at least 0"
+        )
+    y = np.where(asked, responses, 0.0)
+    sum_w = asked @ w
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.clip(y @ w / sum_w, 0.0, 1.0)
+        # all N items with unequal weights are still no sample of less than N unseen ones
+        effective = np.where(sum_w > 0, sum_w**2 / (asked @ w**2), 0.0)
+    effective = np.minimum(effective, asked.sum(1))
+    interval = wilson(np.nan_to_num(value) * effective, effective, context.level, total)
+    low, high = _possible(interval.low, interval.high, y.sum(1), asked.sum(1), total)
+    return Estimates(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def p_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """p-IRT (Maia Polo et al., 2024): seen responses, and predictions for the unseen.
+
+    Ability by maximum likelihood. The interval is that of A under a flat prior on the grid.
+    """
+    responses, bank = _binary(responses, context)
+    return _predicted(responses, bank, maximum_likelihood(responses, bank), context)
+
+
+def gp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """gp-IRT (Maia Polo et al., 2024): c * weighted + (1 - c) * p-IRT.
+
+    c = b^2 / (b^2 + v / n), with v / (4 n) for clustered anchors, as in tinyBenchmarks.
+    """
+    if context.gp_irt_constants is None:
+        raise InputError("gp_irt: no constants; compute them with `gp_irt_constants`")
+    b, v = context.gp_irt_constants
+    n = (~np.isnan(responses)).sum(1)
+    with np.errstate(divide="ignore"):
+        variance = v / (n * (4 if context.clustered_anchors else 1))
+        c = b**2 / (b**2 + variance) if b > 0 else np.zeros(len(n))
+    return _blend(c, weighted(responses, context), p_irt(responses, context))
+
+
+def mp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """mp-IRT (Mencattini et al., 2025): ability a linear mix of the endpoints', then as p-IRT.
+
+    gamma = sum_j lambda_j gamma_j, lambda by maximum likelihood started at 1/J and not bounded.
+    With one dimension any endpoint ability but 0 reaches every gamma, so that mp-IRT is p-IRT:
+    it warns.
+    """
+    responses, bank = _binary(responses, context)
+    gammas = _endpoints(context, "mp_irt")
+    if np.any(gammas != 0):
+        warnings.warn(
+            "mp_irt equals p_irt here: one dimension, and an endpoint's ability spans it",
+            stacklevel=2,
+        )
+    return _predicted(responses, bank, mixture_weights(responses, context) @ gammas, context)
+
+
+def gmp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """gmp-IRT (Mencattini et al., 2025): c * weighted + (1 - c) * mp-IRT with c = 0.5."""
+    c = np.full(len(responses), GMP_IRT_CONSTANT)
+    return _blend(c, weighted(responses, context), mp_irt(responses, context))
+
+
+def parent_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """Posterior mean of A under a prior centred on the endpoints.
+
+    The prior is `context.parent_prior`; as a search goes on, its widths can be re-estimated from
+    earlier candidates' responses with `mergelib.irt.ability.fit_parent_prior`.
+
+    A = [sum_S Y_i + sum_{i in U} sum_q w_q p_i(g_q)] / N, w the posterior over the grid; the
+    interval holds the posterior's quantiles.
+    """
+    responses, bank = _binary(responses, context)
+    prior = parent_prior_weights(_endpoints(context, "parent_irt"), context.parent_prior)
+    return _of_posterior(responses, bank, posterior(responses, bank, prior), None, context)
+
+
+def full(responses: FloatArray, context: EstimatorContext) -> Estimates:
+    """Mean of all N responses, of width zero; as `mean` for a candidate with unscored items."""
+    return mean(responses, context)
+
+
+def mixture_weights(responses: FloatArray, context: EstimatorContext) -> FloatArray:
+    """mp-IRT's lambda (C, J), by maximum likelihood started at 1/J.
+
+    In one dimension the likelihood depends on lambda through gamma alone, so that a climb from
+    1/J moves along the endpoints' abilities only, to the maximum nearest to the start.
+    """
+    responses, bank = _binary(responses, context)
+    gammas = _endpoints(context, "mp_irt")
+    start = np.full(len(gammas), 1.0 / len(gammas))
+    best = maximum_likelihood(responses, bank)
+    norm = float(gammas @ gammas)
+    if norm == 0:
+        return np.where(np.isnan(best)[:, None], np.nan, start)
+    weights: FloatArray = start + np.outer(best - start @ gammas, gammas) / norm
+    return weights
+
+
+def gp_irt_constants(responses: FloatArray) -> GpIrtConstants:
+    """The constants b and v of gp-IRT from calibration responses, as tinyBenchmarks' tutorial.
+
+    Every fifth model is held out of a calibration; its ability comes from every second item, and
+    its mean over the others is predicted from that alone.
+
+    Args:
+        responses: (models, N) of 0, 1 or NaN, at least 3 models and 2 items.
+
+    Raises:
+        InputError: too few models or items, or no held-out model has responses to both halves.
+    """
+    responses = np.asarray(responses, dtype=np.float64)
+    if responses.ndim != 2 or responses.shape[0] < 3 or responses.shape[1] < 2:
+        raise InputError(
+            f"gp_irt: constants from responses of shape {responses.shape}; "
+            "give at least 3 models and 2 items"
+        )
+    held = np.arange(len(responses)) % 5 == 0
+    bank = calibrate(responses[~held], [str(i) for i in range(responses.shape[1])]).bank
+    seen, unseen = responses[held].copy(), responses[held].copy()
+    seen[:, 1::2], unseen[:, ::2] = np.nan, np.nan
+    predicted = bank.probability(maximum_likelihood(seen, bank))
+    asked = ~np.isnan(unseen)
+    count = asked.sum(1)
+    with np.errstate(invalid="ignore"):
+        gap = np.where(asked, predicted - unseen, 0.0).sum(1) / np.where(count > 0, count, np.nan)
+    if np.all(np.isnan(gap)):
+        raise InputError("gp_irt: no held-out model answered both even and odd items")
+    variance = np.nanvar(responses[~np.isnan(responses).all(1)], axis=1)
+    return GpIrtConstants(float(np.nanmean(np.abs(gap))), float(variance.mean()))
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "mean": mean,
+    "weighted": weighted,
+    "p_irt": p_irt,
+    "gp_irt": gp_irt,
+    "mp_irt": mp_irt,
+    "gmp_irt": gmp_irt,
+    "parent_irt": parent_irt,
+    "full": full,
+}
+
+
+def _predicted(
+    responses: FloatArray, bank: ItemBank, ability: FloatArray, context: EstimatorContext
+) -> Estimates:
+    """Seen responses and p_i(ability) for the unseen; interval of A under a flat prior."""
+    asked = ~np.isnan(responses)
+    value = np.where(asked, responses, bank.probability(ability)).mean(1)
+    weights = posterior(responses, bank, np.full(GRID.shape, 1 / GRID.size))
+    return _of_posterior(responses, bank, weights, value, context)
+
+
+def _of_posterior(
+    responses: FloatArray,
+    bank: ItemBank,
+    weights: FloatArray,
+    value: FloatArray | None,
+    context: EstimatorContext,
+) -> Estimates:
+    """Quantiles of A under weights (C, Q) on ability; its mean too, unless a value is given.
+
+    Given ability, A is the seen sum plus independent Bernoulli responses, over N: close to normal.
+    """
+    asked = ~np.isnan(responses)
+    total = responses.shape[1]
+    right, n = np.where(asked, responses, 0.0).sum(1), asked.sum(1)
+    unseen, p = (~asked).astype(np.float64), bank.probability(GRID)  # (C, N), (Q, N)
+    centre = (right[:, None] + unseen @ p.T) / total  # (C, Q)
+    spread = np.sqrt(unseen @ (p * (1 - p)).T) / total
+    if value is None:
+        value = (weights * centre).sum(1)
+    value = np.where(n > 0, np.clip(value, 0.0, 1.0), np.nan)
+    tail = (1 - context.level) / 2
+    low = np.minimum(normal_mixture_quantile(weights, centre, spread, tail), value)
+    high = np.maximum(normal_mixture_quantile(weights, centre, spread, 1 - tail), value)
+    low, high = value - context.widening * (value - low), value + context.widening * (high - value)
+    low, high = _possible(low, high, right, n, total)
+    return Estimates(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def _blend(c: FloatArray, one: Estimates, other: Estimates) -> Estimates:
+    """Blend by c, limits too: both errors come from one sample, so they are taken to add up."""
+    return Estimates(*(c * x + (1 - c) * y for x, y in zip(one, other, strict=True)))
+
+
+def _possible(
+    low: FloatArray, high: FloatArray, right: FloatArray, n: FloatArray, total: int
+) -> tuple[FloatArray, FloatArray]:
+    """Limits kept to what the seen items leave possible: the unseen all wrong, or all right."""
+    return np.maximum(low, right / total), np.minimum(high, (right + total - n) / total)
+
+
+def _scores(responses: FloatArray) -> FloatArray:
+    responses = np.asarray(responses, dtype=np.float64)
+    if responses.ndim != 2 or responses.shape[1] == 0:
+        raise InputError(f"responses: shape {responses.shape}; give one row a candidate")
+    bad = ~np.isnan(responses) & ~((responses >= 0) & (responses <= 1))
+    if bad.any():
+        raise InputError(f"responses: {responses[bad][0]} is outside 0 to 1")
+    return responses
+
+
+def _binary(responses: FloatArray, context: EstimatorContext) -> tuple[FloatArray, ItemBank]:
+    if context.bank is None:
+        raise InputError("estimator: item response models need an item bank; or use 'mean'")
+    return checked_responses(responses, context.bank), context.bank
+
+
+def _endpoints(context: EstimatorContext, name: str) -> FloatArray:
+    gammas = context.endpoint_abilities
+    if gammas is None or gammas.ndim != 1 or not gammas.size or not np.all(np.isfinite(gammas)):
+        raise InputError(f"{name}: needs each endpoint's ability, a finite number; got {gammas}")
+    return gammas

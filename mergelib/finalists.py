@@ -1,0 +1,200 @@
+"""The end of a search: who is re-scored, who wins, and what is said of each model.
+
+Estimates on anchor items choose the finalists. With one objective, further items of the search
+pool decide between them, so that the winner's score on the fresh items is no maximum over draws.
+With several, the front is taken on the fresh items, over finalists, endpoints and base together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mergelib.errors import SearchError
+from mergelib.evolution.front import hypervolume, non_dominated, spread
+from mergelib.fitness import fitness_matrix
+from mergelib.intervals import paired_difference, wilson
+from mergelib.tables import response_matrix
+from mergelib.workbench import Workbench
+
+FINALIST_SCHEMA = pa.schema(
+    {
+        "model": pa.string(),
+        "name": pa.string(),
+        "role": pa.string(),
+        "benchmark": pa.string(),
+        "items": pa.int32(),
+        "score": pa.float64(),
+        "low": pa.float64(),
+        "high": pa.float64(),
+        "diff": pa.float64(),
+        "diff_low": pa.float64(),
+        "diff_high": pa.float64(),
+        "estimate": pa.float64(),
+        "recipe": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is re-scored at the end.
+
+    Attributes:
+        model: its digest.
+        name: what tables call it.
+        role: base, endpoint, uniform or finalist.
+        reference: what `Workbench.evaluate` takes: a checkpoint's reference or a recipe's YAML.
+        estimates: of each benchmark, from the search; empty where there is none.
+    """
+
+    model: str
+    name: str
+    role: str
+    reference: str
+    estimates: Mapping[str, float]
+
+
+def parents(bench: Workbench) -> list[Contender]:
+    """The base model and the endpoints."""
+    return [
+        Contender(
+            model=checkpoint.fingerprint,
+            name=checkpoint.name,
+            role="base" if reference == bench.search.base else "endpoint",
+            reference=reference,
+            estimates={},
+        )
+        for reference, checkpoint in bench.checkpoints.items()
+    ]
+
+
+def best_of(table: pa.Table, bench: Workbench, count: int, role: str) -> list[Contender]:
+    """The best recipes of a table by their estimates, each once.
+
+    Args:
+        table: candidates, with a generation's columns.
+        bench: the search's workbench.
+        count: how many at most.
+        role: what they shall be called.
+
+    Returns:
+        With one benchmark the highest estimates first; with several a well-spread choice of the
+        non-dominated.
+
+    Raises:
+        SearchError: no candidate has been scored.
+    """
+    rows = [row for row in table.to_pylist() if row["status"] == "ok"]
+    rows = list({row["individual"]: row for row in reversed(rows)}.values())[::-1]
+    if not rows:
+        raise SearchError("no candidate could be scored; the reasons are in generations/")
+    names = list(bench.benchmarks)
+    scores = fitness_matrix(pa.Table.from_pylist(rows), names)
+    if len(names) == 1:
+        chosen = np.argsort(-scores[:, 0], kind="stable")[:count].tolist()
+    else:
+        chosen = spread(scores, count).tolist()
+    return [
+        Contender(
+            model=rows[n]["individual"],
+            name=f"{role} {rows[n]['individual'][:8]}",
+            role=role,
+            reference=rows[n]["recipe"],
+            estimates=dict(zip(names, scores[n].tolist(), strict=True)),
+        )
+        for n in chosen
+    ]
+
+
+def decide(contenders: Sequence[Contender], responses: pa.Table, benchmark: str) -> Contender:
+    """The contender with the highest mean on the deciding items; of equals the first."""
+    means = _scores(contenders, responses, [benchmark])[:, 0]
+    if np.isnan(means).all():
+        raise SearchError("no finalist could be scored on the deciding items; see responses/")
+    return contenders[int(np.nanargmax(means))]
+
+
+def front(contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]) -> set[str]:
+    """The digests of the contenders that no other dominates on their mean responses."""
+    mask = non_dominated(_scores(contenders, responses, names))
+    return {c.model for c, on_front in zip(contenders, mask, strict=True) if on_front}
+
+
+def front_hypervolume(table: pa.Table, names: Sequence[str], roles: Sequence[str]) -> float:
+    """The share of [0, 1]^k that models of some roles dominate, by their scores."""
+    rows = [row for row in table.to_pylist() if row["role"] in roles]
+    scores = {(row["model"], row["benchmark"]): row["score"] for row in rows}
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    if not models:
+        return 0.0
+    matrix = np.array([[scores[model, name] for name in names] for model in models])
+    return hypervolume(matrix, [0.0] * len(names))
+
+
+def finalists_table(
+    contenders: Sequence[Contender], winners: set[str], responses: pa.Table, names: Sequence[str]
+) -> pa.Table:
+    """Score every contender on the fresh items.
+
+    Args:
+        contenders: base, endpoints, uniform merge and finalists.
+        winners: digests of the winner, or of the front's members; their role becomes "winner".
+        responses: to the fresh items, of all contenders.
+        names: the benchmarks.
+
+    Returns:
+        A row for each contender and benchmark (`FINALIST_SCHEMA`): the mean with its 95 % Wilson
+        interval, and the paired difference to that benchmark's best endpoint with Newcombe's.
+    """
+    models = [contender.model for contender in contenders]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
+        items = list(dict.fromkeys(asked["item_id"].to_pylist()))
+        matrix = response_matrix(responses, name, models, items)
+        endpoints = [n for n, c in enumerate(contenders) if c.role == "endpoint"]
+        best = matrix[max(endpoints, key=lambda n: float(np.nanmean(matrix[n])))]
+        for contender, row in zip(contenders, matrix, strict=True):
+            scored = int((~np.isnan(row)).sum())
+            interval = wilson(np.nansum(row), scored)
+            difference = paired_difference(row, best)
+            is_winner = contender.role == "finalist" and contender.model in winners
+            rows.append(
+                {
+                    "model": contender.model,
+                    "name": contender.name,
+                    "role": "winner" if is_winner else contender.role,
+                    "benchmark": name,
+                    "items": scored,
+                    "score": float(interval.value),
+                    "low": float(interval.low),
+                    "high": float(interval.high),
+                    "diff": float(difference.value),
+                    "diff_low": float(difference.low),
+                    "diff_high": float(difference.high),
+                    "estimate": contender.estimates.get(name),
+                    "recipe": contender.reference if contender.role not in _PARENTS else None,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=FINALIST_SCHEMA)
+
+
+_PARENTS = ("base", "endpoint")
+
+
+def _scores(
+    contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Mean responses, (contenders, benchmarks); NaN for one without any."""
+    models = [contender.model for contender in contenders]
+    columns = []
+    for name in names:
+        asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
+        items = list(dict.fromkeys(asked["item_id"].to_pylist()))
+        matrix = response_matrix(responses, name, models, items)
+        scored = (~np.isnan(matrix)).sum(axis=1)
+        columns.append(np.nansum(matrix, axis=1) / np.where(scored, scored, np.nan))
+    return np.array(columns).T

@@ -1,0 +1,219 @@
+"""The judge of a search: what a few anchor items say of a candidate's accuracy on all items."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mergelib.errors import SearchError
+from mergelib.estimators import (
+    ESTIMATORS,
+    EstimatorContext,
+    Estimates,
+    endpoint_abilities,
+    gp_irt_constants,
+)
+from mergelib.irt.bank import ItemBank, calibrate
+from mergelib.irt.selection import SelectionContext, select
+from mergelib.recipes import Recipe
+from mergelib.search import Search
+from mergelib.tables import Answered, generation_schema, response_matrix
+from mergelib.workbench import Asked, Workbench
+
+_BANK_KEYS = ("benchmark", "anchor")
+
+
+def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
+    """Calibrate each benchmark's item bank and choose its anchor items.
+
+    Args:
+        bench: the search's workbench.
+        responses: of the base model, the endpoints and the calibration merges.
+
+    Returns:
+        The items of all search pools, a row each: benchmark, item_id, discrimination, difficulty,
+        their standard errors, and whether the item is an anchor.
+
+    Raises:
+        SearchError: an endpoint has no scored response to a benchmark.
+    """
+    search = bench.search
+    random = np.random.default_rng([search.seed, 0xA2C40])  # a stream of its own
+    models = list(dict.fromkeys(responses["model"].to_pylist()))
+    endpoints = [bench.model_digest(endpoint) for endpoint in search.endpoints]
+    tables = []
+    for name, benchmark in bench.benchmarks.items():
+        items = [item.item_id for item in benchmark.pool("search")]
+        matrix = response_matrix(responses, name, models, items)
+        for endpoint, digest in zip(search.endpoints, endpoints, strict=True):
+            if np.isnan(matrix[models.index(digest)]).all():
+                raise SearchError(f"{name}: {endpoint} has no scored answer; see responses/")
+        bank = calibrate(matrix, items).bank
+        context = SelectionContext(
+            bank=bank,
+            calibration_responses=matrix,
+            endpoint_responses=matrix[[models.index(digest) for digest in endpoints]],
+        )
+        count = len(items) if search.fitness.estimator == "full" else search.fitness.items
+        chosen = set(select(search.fitness.selection, count, context, random).tolist())
+        table = bank.to_table()
+        table = table.append_column("anchor", [[n in chosen for n in range(len(items))]])
+        tables.append(table.add_column(0, "benchmark", [[name] * len(items)]))
+    return pa.concat_tables(tables)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """One benchmark's items and how its estimator reads responses to them."""
+
+    items: tuple[str, ...]
+    anchors: tuple[str, ...]
+    context: EstimatorContext
+
+
+class Judge:
+    """Estimates candidates from their responses to the anchor items.
+
+    Attributes:
+        anchors: the items that every candidate is asked.
+    """
+
+    def __init__(self, bench: Workbench, banks: pa.Table, responses: pa.Table) -> None:
+        """Set up each benchmark's estimator.
+
+        Args:
+            bench: the search's workbench.
+            banks: what `calibrate_banks` returned.
+            responses: what the banks were calibrated on.
+        """
+        self._search: Search = bench.search
+        self._estimator = ESTIMATORS[bench.search.fitness.estimator]
+        models = list(dict.fromkeys(responses["model"].to_pylist()))
+        endpoints = [bench.model_digest(endpoint) for endpoint in bench.search.endpoints]
+        self._scales: dict[str, _Scale] = {}
+        for name in bench.benchmarks:
+            rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
+            bank = ItemBank.from_table(rows.drop_columns(list(_BANK_KEYS)))
+            flags = zip(bank.items, rows["anchor"].to_pylist(), strict=True)
+            constants = None
+            if bench.search.fitness.estimator == "gp_irt":
+                constants = gp_irt_constants(response_matrix(responses, name, models, bank.items))
+            context = EstimatorContext(
+                bank=bank,
+                endpoint_abilities=endpoint_abilities(
+                    response_matrix(responses, name, endpoints, bank.items), bank
+                ),
+                gp_irt_constants=constants,
+            )
+            anchors = tuple(item for item, is_anchor in flags if is_anchor)
+            self._scales[name] = _Scale(bank.items, anchors, context)
+
+    @property
+    def anchors(self) -> dict[str, list[str]]:
+        """The items that every candidate is asked."""
+        return {name: list(scale.anchors) for name, scale in self._scales.items()}
+
+    def unseen(self, count: int, seed: int) -> dict[str, list[str]]:
+        """Items of the search pools that are no anchors, at random.
+
+        Args:
+            count: how many of each benchmark; fewer, or the anchors themselves, where it has not
+                so many others.
+            seed: the search's seed.
+        """
+        random = np.random.default_rng([seed, 0xDEC1DE])  # a stream of its own
+        drawn = {}
+        for name, scale in self._scales.items():
+            others = sorted(set(scale.items) - set(scale.anchors), key=scale.items.index)
+            kept = random.permutation(len(others))[:count]
+            drawn[name] = [others[n] for n in sorted(kept)] or list(scale.anchors)
+        return drawn
+
+    def estimate(self, answered: Sequence[Answered]) -> dict[str, Estimates]:
+        """Estimate each candidate's accuracy on each benchmark's search pool.
+
+        Returns:
+            For each benchmark the candidates' estimates; NaN for one that failed.
+        """
+        estimates = {}
+        for name, scale in self._scales.items():
+            column = {item: number for number, item in enumerate(scale.items)}
+            responses = np.full((len(answered), len(scale.items)), np.nan)
+            for row, candidate in enumerate(answered):
+                scored = candidate.evaluation["responses"].get(name, [])
+                for item, entry in zip(candidate.asked[name], scored, strict=bool(scored)):
+                    if entry[0] is not None:
+                        responses[row, column[item]] = entry[0]
+            estimates[name] = self._estimator(responses, scale.context)
+        return estimates
+
+    def table(
+        self, generation: int, genomes: Sequence[Sequence[float]], recipes: Sequence[Recipe],
+        answered: Sequence[Answered],
+    ) -> pa.Table:
+        """A generation's table (`generation_schema`).
+
+        `fitness` is the mean of the estimates over the benchmarks: with one benchmark what is
+        optimised, with several a number to sort by.
+        """
+        estimates = self.estimate(answered)
+        rows = []
+        for row, candidate in enumerate(answered):
+            evaluation = candidate.evaluation
+            values = [float(estimate.value[row]) for estimate in estimates.values()]
+            scored = all(map(math.isfinite, values))
+            reason = evaluation["reason"] or (None if scored else "no answer could be scored")
+            entry: dict[str, Any] = {
+                "generation": generation,
+                "individual": candidate.model,
+                "genome": list(genomes[row]),
+                "recipe": recipes[row].to_yaml(),
+                "fitness": sum(values) / len(values) if scored else None,
+                "status": "ok" if scored else "failed",
+                "reason": reason,
+                "items": evaluation["items"],
+                "reused": candidate.reused,
+                "seconds_merge": evaluation["seconds_merge"],
+                "seconds_answer": evaluation["seconds_answer"],
+            }
+            for name, estimate in estimates.items():
+                for what, numbers in zip(("estimate", "low", "high"), estimate, strict=True):
+                    entry[f"{what}_{name}"] = float(numbers[row]) if scored else None
+            rows.append(entry)
+        return pa.Table.from_pylist(rows, schema=generation_schema(estimates))
+
+
+def fitness_matrix(table: pa.Table, benchmarks: Sequence[str]) -> NDArray[np.float64]:
+    """The estimates of a generation's table, (candidates, benchmarks); NaN where failed."""
+    columns = [table[f"estimate_{name}"].to_pylist() for name in benchmarks]
+    return np.array(columns, dtype=np.float64).T.reshape(-1, len(benchmarks))
+
+
+def all_asked(bench: Workbench, pool: str) -> Asked:
+    """Every item of one pool of each benchmark."""
+    return {
+        name: [item.item_id for item in benchmark.items if item.pool == pool]
+        for name, benchmark in bench.benchmarks.items()
+    }
+
+
+def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
+    """The random merges that help to calibrate, each with its random share of the items.
+
+    A planned-missing design: shares overlap, and no merge answers all items.
+    """
+    search = bench.search
+    random = np.random.default_rng([search.seed, 0xCA11B])  # a stream of its own
+    plan = []
+    for _ in range(search.fitness.calibration.models):
+        recipe = bench.space.decode(random.random(bench.space.dimension).tolist())
+        asked = {}
+        for name, ids in all_asked(bench, "search").items():
+            count = max(1, round(search.fitness.calibration.share * len(ids)))
+            asked[name] = [ids[n] for n in sorted(random.permutation(len(ids))[:count])]
+        plan.append((recipe, asked))
+    return plan

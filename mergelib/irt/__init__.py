@@ -1,0 +1,1 @@
+"""Item response theory: the item bank, the abilities of models, and the choice of items."""

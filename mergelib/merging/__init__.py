@@ -1,0 +1,1 @@
+"""From a recipe to tensors written into a resident model."""

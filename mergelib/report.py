@@ -1,0 +1,163 @@
+"""The end of a search in words, tables and a picture: one self-contained page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from mergelib.finalists import front_hypervolume
+from mergelib.pictures import convergence, trade_offs
+from mergelib.runs import Run
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def signed(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run says.
+
+    Attributes:
+        run: the run folder; finalists.parquet is there.
+        ledger: see `mergelib.ledger.account`.
+    """
+
+    run: Run
+    ledger: Mapping[str, Any]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of finalists.parquet."""
+        rows: list[dict[str, Any]] = self.run.table("finalists.parquet").to_pylist()
+        return rows
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The benchmarks, in the order of the objectives."""
+        return list(dict.fromkeys(row["benchmark"] for row in self.rows))
+
+    def with_role(self, role: str) -> list[dict[str, Any]]:
+        """The rows of one role."""
+        return [row for row in self.rows if row["role"] == role]
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one or two sentences."""
+        if len(self.names) > 1:
+            table = self.run.table("finalists.parquet")
+            front = front_hypervolume(table, self.names, ["winner"])
+            endpoints = front_hypervolume(table, self.names, ["endpoint"])
+            members = len(self.with_role("winner")) // len(self.names)
+            return (
+                f"A front of {members} models. On fresh items it dominates {percent(front)} % of "
+                f"the space of scores; the endpoints dominate {percent(endpoints)} %."
+            )
+        (winner,) = self.with_role("winner")
+        sure = winner["diff_low"] > 0
+        gap = f"{signed(winner['diff'])} points to the best endpoint"
+        interval = f"95 % interval {signed(winner['diff_low'])} to {signed(winner['diff_high'])}"
+        sentence = (
+            f"The winner answers {percent(winner['score'])} % of {winner['items']} fresh items: "
+            f"{gap} ({interval})."
+        )
+        if not sure:
+            sentence += " The interval holds 0: the search has not shown a gain."
+        return sentence
+
+    @property
+    def cost_lines(self) -> list[tuple[str, str, str]]:
+        """Label, spent, and what a full evaluation would have cost."""
+        spent, full = self.ledger["spent"], self.ledger["full_evaluation"]
+        return [
+            ("items answered", f"{spent['items']:,}", f"{full['items']:,}"),
+            ("tokens", f"{spent['tokens']:,}", f"{full['tokens']:,.0f}"),
+            ("FLOPs", f"{spent['flops']:.2e}", f"{full['flops']:.2e}"),
+            ("seconds", f"{spent['seconds']:,.0f}", f"{full['seconds']:,.0f}"),
+        ]
+
+    @property
+    def saving(self) -> str:
+        """How much less than a full evaluation it was, in one sentence."""
+        share = 1 / self.ledger["times_less"]
+        return (
+            f"{self.ledger['spent']['items']:,} items answered, {100 * share:.1f} % of a full "
+            f"evaluation of the same {self.ledger['models']} models "
+            f"({self.ledger['times_less']:.1f} times less)"
+        )
+
+
+def render_report(run: Run, ledger: Mapping[str, Any]) -> str:
+    """The whole page as HTML, with everything it shows inside it.
+
+    Args:
+        run: a run whose finalists.parquet is written.
+        ledger: see `mergelib.ledger.account`.
+    """
+    result, search = Result(run, ledger), run.search
+    tables = [run.generation(number) for number in range(search.evolution.generations)]
+    if len(result.names) == 1:
+        picture = convergence(tables, result.rows)
+    else:
+        picture = trade_offs(tables, result.rows, result.names)
+    winners = result.with_role("winner")
+    deciding = run.path("responses/deciding.parquet")
+    environment = Environment(undefined=StrictUndefined, autoescape=True)
+    template = environment.from_string(
+        files("mergelib").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        search=search,
+        base=_short(search.base) if search.base else None,
+        endpoints=[_short(endpoint) for endpoint in search.endpoints],
+        names=result.names,
+        rows=result.rows,
+        verdict=result.verdict,
+        picture=Markup(picture),
+        deciding=search.deciding_items if deciding.exists() else 0,
+        ledger=ledger,
+        costs=result.cost_lines,
+        optimism=[
+            (row["benchmark"], row["estimate"] - row["score"])
+            for row in winners
+            if len(result.names) == 1
+        ],
+        recipes=list({row["name"]: row["recipe"] for row in winners}.items()),
+        search_file=run.path("search.yaml").read_text(encoding="utf-8"),
+        percent=percent,
+        signed=signed,
+    )
+
+
+def summary_markdown(run: Run, ledger: Mapping[str, Any]) -> str:
+    """Verdict and table as Markdown, for Prefect's UI.
+
+    Args:
+        run: a run whose finalists.parquet is written.
+        ledger: see `mergelib.ledger.account`.
+    """
+    result = Result(run, ledger)
+    lines = [f"# {run.folder.name}", "", result.verdict, ""]
+    lines += ["| benchmark | model | role | score | 95 % | to the best endpoint |"]
+    lines += ["|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['benchmark']} | {row['name']} | {row['role']} | {percent(row['score'])} "
+        f"| {percent(row['low'])} to {percent(row['high'])} "
+        f"| {signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])}) |"
+        for row in result.rows
+    ]
+    return "\n".join([*lines, "", result.saving, "", f"Report: {run.path('report.html')}"])
+
+
+def _short(reference: str) -> str:
+    return reference.rstrip("/").rsplit("/", 1)[-1]

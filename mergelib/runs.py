@@ -1,0 +1,225 @@
+"""The run folder: everything a search knows, as plain files, and the lock on it.
+
+A generation exists when its Parquet file and its state do; the state is written last. Whatever
+exists is finished and never done again.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from mergelib.errors import InputError
+from mergelib.files import read_json, write_json, write_table, write_text
+from mergelib.search import Search, parse_search
+
+_DECIDING_PACKAGES = ("mergeflow", "mergekit", "lm-eval", "deap", "torch", "transformers", "numpy")
+
+_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items", "compute.batch")
+"""Keys that may differ when a run goes on; generations may only be raised."""
+
+
+class Run:
+    """One search's folder in a store.
+
+    Attributes:
+        folder: where its files are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name a run folder; nothing is read or written yet."""
+        self.folder = folder
+
+    @property
+    def search(self) -> Search:
+        """The search file, as resolved."""
+        document = yaml.safe_load((self.folder / "search.yaml").read_text(encoding="utf-8"))
+        document.pop("resolved", None)
+        return parse_search(document, str(self.folder / "search.yaml"))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The content fingerprint of each model that the search file names."""
+        document = yaml.safe_load((self.folder / "search.yaml").read_text(encoding="utf-8"))
+        return dict(document["resolved"]["fingerprints"])
+
+    @property
+    def results(self) -> Path:
+        """Where Prefect keeps the results of tasks; shared by all runs of the store."""
+        return self.folder.parent / ".mergeflow" / "results"
+
+    # What is there ------------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        """A file of the run, by its name in the folder."""
+        return self.folder / name
+
+    def has(self, *names: str) -> bool:
+        """Whether all these files are there."""
+        return all((self.folder / name).exists() for name in names)
+
+    def table(self, name: str) -> pa.Table:
+        """Read a Parquet file of the run."""
+        return pq.read_table(self.folder / name)
+
+    def has_generation(self, generation: int) -> bool:
+        """Whether a generation is finished."""
+        return self.has(_generation_file(generation), _state_file(generation))
+
+    def finished_generations(self) -> int:
+        """How many generations are finished, counted from the first on without a gap."""
+        count = 0
+        while self.has_generation(count):
+            count += 1
+        return count
+
+    def generation(self, generation: int) -> pa.Table:
+        """The table of a finished generation."""
+        return self.table(_generation_file(generation))
+
+    def state(self, generation: int) -> Any:
+        """The optimiser's state after a finished generation."""
+        return read_json(self.folder / _state_file(generation))
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file of the run, atomically."""
+        write_table(self.folder / name, table)
+
+    def write_generation(self, generation: int, table: pa.Table) -> None:
+        """Write a generation's table; the generation counts once its state is written too."""
+        write_table(self.folder / _generation_file(generation), table)
+
+    def write_state(self, generation: int, state: Any) -> None:
+        """Write the optimiser's state after a generation, which finishes it."""
+        write_json(self.folder / _state_file(generation), state)
+
+    def gather_responses(self) -> None:
+        """Write responses.parquet: the responses of all stages, in the order of their names."""
+        parts = sorted((self.folder / "responses").glob("*.parquet"))
+        self.write_table("responses.parquet", pa.concat_tables([pq.read_table(p) for p in parts]))
+
+    def prepare(self, search: Search, fingerprints: dict[str, str]) -> None:
+        """Make the folder of a new run, or check that an old one holds this very search.
+
+        Args:
+            search: the search to run.
+            fingerprints: the content fingerprint of each model that it names.
+
+        Raises:
+            InputError: the folder holds another search, or a model has changed since.
+        """
+        if self.has("search.yaml"):
+            self.check_same(search, fingerprints)
+            if search == self.search:
+                return
+        document = search.model_dump(mode="json")
+        document["resolved"] = {
+            "versions": {package: version(package) for package in _DECIDING_PACKAGES},
+            "fingerprints": fingerprints,
+        }
+        text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+        write_text(self.folder / "search.yaml", text)
+
+    def check_same(self, search: Search, fingerprints: dict[str, str]) -> None:
+        """Check that this run can go on with a search; see `prepare`."""
+        before = _flatten(self.search.model_dump(mode="json"))
+        now = _flatten(search.model_dump(mode="json"))
+        remedy = "give the search another name, or another --store"
+        for key in sorted(before.keys() | now.keys()):
+            old, new = before.get(key), now.get(key)
+            if old != new and key not in _MAY_CHANGE:
+                raise InputError(
+                    f"{key}: the run in {self.folder} has {old}, the search file {new}; {remedy}"
+                )
+        done, asked = self.finished_generations(), search.evolution.generations
+        if asked < done:
+            raise InputError(
+                f"evolution.generations: {asked}, but the run in {self.folder} has {done} already; "
+                f"{remedy}"
+            )
+        for model, fingerprint in self.fingerprints.items():
+            if fingerprints.get(model) != fingerprint:
+                raise InputError(
+                    f"{model}: its files have changed since the run in {self.folder} began; {remedy}"
+                )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the operating system frees it if the process dies.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"{self.folder} is in use by {file.read().strip() or 'another process'}"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+
+    # The journal --------------------------------------------------------------------------------
+
+    def journal(self, event: dict[str, Any]) -> None:
+        """Append one line to journal.jsonl: an evaluation that has just been finished or reused."""
+        stamped = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **event}
+        with (self.folder / "journal.jsonl").open("ab+") as file:
+            # A process that was killed while writing may have left half a line.
+            if file.tell() and not _ends_with_newline(file):
+                file.write(b"\n")
+            file.write(json.dumps(stamped, allow_nan=False).encode() + b"\n")
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The journal's whole lines, oldest first."""
+        if not self.has("journal.jsonl"):
+            return
+        for line in (self.folder / "journal.jsonl").read_bytes().splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")
+
+
+def _generation_file(generation: int) -> str:
+    return f"generations/{generation:04d}.parquet"
+
+
+def _state_file(generation: int) -> str:
+    return f"state/{generation:04d}.json"
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping with dotted keys."""
+    if isinstance(value, dict) and value:
+        parts = value.items()
+    elif isinstance(value, list) and value:
+        parts = ((str(number), part) for number, part in enumerate(value))
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, part in parts:
+        flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
+    return flat

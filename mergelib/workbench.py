@@ -1,0 +1,216 @@
+"""What one process holds in memory for one search, and the one act that costs: an evaluation.
+
+Everything here follows from the search file alone, so that any process can set up its own.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, TypedDict
+
+import torch
+
+from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.items import Benchmark, open_benchmark
+from mergelib.benchmarks.scoring import score
+from mergelib.checkpoints import Checkpoint, check_compatible, open_checkpoint
+from mergelib.errors import InputError, MergeError
+from mergelib.merging.mergekit import MergekitMerger
+from mergelib.merging.resident import ResidentModel
+from mergelib.recipes import Recipe, canonical_digest
+from mergelib.search import Search
+from mergelib.space import LayerNames, Space
+
+Asked = Mapping[str, list[str]]
+"""For each benchmark, by name, the ids of the items to answer."""
+
+_SMALL = 10_000_000
+"""Below so many parameters, handing work to a second thread costs more than it saves."""
+
+
+class Evaluation(TypedDict):
+    """What came of merging a model and asking it: plain JSON.
+
+    `responses` has, for each benchmark, a list for each item in the order asked:
+    [response, value, answer, reason], see `mergelib.benchmarks.scoring.Response`.
+    """
+
+    status: str
+    reason: str | None
+    responses: dict[str, list[list[Any]]]
+    items: int
+    tokens: int
+    flops: float
+    seconds_merge: float
+    seconds_answer: float
+
+
+class Workbench:
+    """Checkpoints, benchmarks, the space of recipes and the resident model of one search.
+
+    Attributes:
+        search: the search file.
+        checkpoints: each model that the search file names, the base model first.
+        benchmarks: the objectives' benchmarks by name, in their order.
+        space: the recipes that can be reached.
+    """
+
+    def __init__(self, search: Search) -> None:
+        """Open everything that a search names, and check what can be checked before any work.
+
+        Raises:
+            InputError: a model or benchmark is missing, or things do not fit together.
+        """
+        self.search = search
+        named = [(f"endpoints.{n}", reference) for n, reference in enumerate(search.endpoints)]
+        if search.base is not None:
+            named.insert(0, ("base", search.base))
+        opened = [(key, open_checkpoint(reference, key)) for key, reference in named]
+        check_compatible(opened)
+        self.checkpoints: dict[str, Checkpoint] = {c.reference: c for _, c in opened}
+        self.space = Space(search, LayerNames.find(opened[0][1].tensor_infos))
+        self.benchmarks: dict[str, Benchmark] = {}
+        for number, objective in enumerate(search.objectives):
+            key = f"objectives.{number}"
+            benchmark = open_benchmark(objective, key, search.seed)
+            if benchmark.name in self.benchmarks:
+                raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
+            self.benchmarks[benchmark.name] = benchmark
+            available = len(benchmark.pool("search"))
+            if search.fitness.items > available:
+                raise InputError(
+                    f"fitness.items: {search.fitness.items}, but {benchmark.name} has {available} "
+                    "items for the search"
+                )
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The content fingerprint of each model."""
+        return {name: checkpoint.fingerprint for name, checkpoint in self.checkpoints.items()}
+
+    @cached_property
+    def device(self) -> str:
+        """Where models answer: the first GPU, if there is one, unless the search file says."""
+        if self.search.compute.device != "auto":
+            return self.search.compute.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def dtype(self) -> str:
+        """The type of the arithmetic while answering."""
+        if self.search.compute.dtype != "auto":
+            return self.search.compute.dtype
+        return "bfloat16" if self.device.startswith("cuda") else "float32"
+
+    @cached_property
+    def _resident(self) -> ResidentModel:
+        first = next(iter(self.checkpoints.values()))
+        try:
+            resident = ResidentModel(first, self.device, self.dtype)
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
+        if self.search.compute.threads != "auto":
+            torch.set_num_threads(self.search.compute.threads)
+        elif resident.parameter_count < _SMALL:
+            torch.set_num_threads(1)
+        return resident
+
+    @cached_property
+    def _merger(self) -> MergekitMerger:
+        return MergekitMerger(self.checkpoints, self.search.seed)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        return Answerer(self._resident, self.search.compute.batch)
+
+    def model_digest(self, model: str) -> str:
+        """What decides a model's weights: a checkpoint's fingerprint, or a recipe's digest.
+
+        Args:
+            model: the reference of one of the checkpoints, or a recipe's YAML.
+        """
+        if model in self.checkpoints:
+            return self.checkpoints[model].fingerprint
+        return Recipe.from_yaml(model).digest(self.fingerprints, self.search.seed)
+
+    def evaluation_digest(self, model: str, asked: Asked) -> str:
+        """What decides an evaluation's outcome: model, items, and how they are answered."""
+        items = {
+            name: [item.digest for item in self.benchmarks[name].find(ids)]
+            for name, ids in asked.items()
+        }
+        settings = [self.device.split(":")[0], self.dtype, self._answerer.batch]
+        return canonical_digest([self.model_digest(model), items, settings])
+
+    def write_model(self, model: str) -> ResidentModel:
+        """Write a checkpoint's or a recipe's weights into the resident model.
+
+        Raises:
+            MergeError: the recipe cannot be merged, or gives weights that are not finite.
+        """
+        if model in self.checkpoints:
+            self._resident.write(self.checkpoints[model].tensors())
+        else:
+            self._resident.write(self._merger.merge(Recipe.from_yaml(model)))
+        return self._resident
+
+    def evaluate(self, model: str, asked: Asked) -> Evaluation:
+        """Merge a model in memory and let it answer items.
+
+        Args:
+            model: the reference of one of the checkpoints, or a recipe's YAML.
+            asked: the items of each benchmark.
+
+        Returns:
+            The scored responses and their cost; a recipe that cannot be merged is "failed", with
+            the reason and no responses.
+        """
+        evaluation = Evaluation(
+            status="ok",
+            reason=None,
+            responses={},
+            items=0,
+            tokens=0,
+            flops=0.0,
+            seconds_merge=0.0,
+            seconds_answer=0.0,
+        )
+        start = time.perf_counter()
+        try:
+            self.write_model(model)
+        except MergeError as error:
+            evaluation.update(status="failed", reason=str(error))
+            return evaluation
+        merged = time.perf_counter()
+        evaluation["seconds_merge"] = merged - start
+        for name, ids in asked.items():
+            if not ids:
+                continue
+            benchmark = self.benchmarks[name]
+            items = benchmark.find(ids)
+            raw, spent = self._answerer.answer(items)
+            responses = score(benchmark, items, raw)
+            evaluation["responses"][name] = [list(response) for response in responses]
+            evaluation["items"] += len(items)
+            evaluation["tokens"] += spent.tokens
+            evaluation["flops"] += spent.flops
+        evaluation["seconds_answer"] = time.perf_counter() - merged
+        return evaluation
+
+
+@lru_cache(maxsize=1)
+def _workbench(search_json: str) -> Workbench:
+    return Workbench(Search.model_validate_json(search_json))
+
+
+def open_workbench(search: Search) -> Workbench:
+    """The process's workbench for a search; the last one is kept, so that models stay in memory."""
+    relevant = search.model_copy(update={"evolution": search.evolution.model_copy(
+        update={"generations": 1}), "finalists": 1, "deciding_items": 1})
+    return _workbench(relevant.model_dump_json())
+
+
+def total_items(benchmarks: Iterable[Benchmark]) -> int:
+    """How many items a full evaluation of one model would ask."""
+    return sum(len(benchmark.items) for benchmark in benchmarks)

@@ -1,0 +1,71 @@
+"""Merge a model in memory and let it answer: the one task that costs."""
+
+from pathlib import Path
+
+from prefect import task
+
+from mergelib.runs import Run
+from mergelib.tables import Answered
+from mergelib.workbench import Asked, Evaluation, open_workbench
+from tasks.caching import ANSWER_VERSION, key_from
+
+
+def _digest(run: str, model: str, asked: Asked, label: str) -> str:
+    return open_workbench(Run(Path(run)).search).evaluation_digest(model, asked)
+
+
+@task(
+    task_run_name="answer {label}",
+    cache_key_fn=key_from(ANSWER_VERSION, _digest),
+    persist_result=True,
+    result_serializer="json",
+)
+def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
+    """Let a model answer items.
+
+    Args:
+        run: the run folder.
+        model: a checkpoint's reference, or a recipe's YAML.
+        asked: the items of each benchmark.
+        label: what Prefect's UI calls the task run.
+    """
+    return open_workbench(Run(Path(run)).search).evaluate(model, asked)
+
+
+def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
+    """Answer, or find the answer in the store, and enter it in the run's journal.
+
+    An evaluation that raises (a GPU out of memory, say) counts as failed in this run and is not
+    kept: it is tried again when it is next needed.
+    """
+    bench = open_workbench(run.search)
+    state = answer(str(run.folder), model, asked, label, return_state=True)
+    if state.is_completed():
+        evaluation: Evaluation = state.result()
+    else:
+        evaluation = Evaluation(
+            status="failed",
+            reason=" ".join(str(state.message).split()),
+            responses={},
+            items=0,
+            tokens=0,
+            flops=0.0,
+            seconds_merge=0.0,
+            seconds_answer=0.0,
+        )
+    reused = state.name == "Cached"
+    digest = bench.model_digest(model)
+    if state.is_completed():
+        run.journal(
+            {
+                "key": bench.evaluation_digest(model, asked),
+                "model": digest,
+                "label": label,
+                "reused": reused,
+                "items": evaluation["items"],
+                "tokens": evaluation["tokens"],
+                "flops": evaluation["flops"],
+                "seconds": evaluation["seconds_merge"] + evaluation["seconds_answer"],
+            }
+        )
+    return Answered(digest, asked, evaluation, reused)

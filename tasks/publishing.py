@@ -1,0 +1,67 @@
+"""What comes out of a search: the exported model, the report, artifacts in Prefect's UI."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mergelib.card import model_card
+from mergelib.files import write_json, write_text
+from mergelib.ledger import account, finished_as
+from mergelib.merging.export import export_model
+from mergelib.report import render_report, summary_markdown
+from mergelib.runs import Run
+from mergelib.workbench import open_workbench, total_items
+
+
+def _artifact_key(run: Run, what: str) -> str:
+    """Artifact keys are global in Prefect, and lower case with dashes."""
+    name = "".join(c if c.isalnum() else "-" for c in run.folder.name.lower())
+    return f"{name}-{what}"
+
+
+@task(task_run_name="export {folder}", cache_policy=NO_CACHE)
+def export(run: str, recipe: str, folder: str) -> str:
+    """Merge a recipe once more and write it as a Hugging Face folder; returns the folder."""
+    home = Run(Path(run))
+    bench = open_workbench(home.search)
+    rows = [row for row in home.table("finalists.parquet").to_pylist() if row["recipe"] == recipe]
+    card = model_card(bench, recipe, rows)
+    export_model(bench, recipe, card, home.path(folder))
+    return str(home.path(folder))
+
+
+@task(task_run_name="publish", cache_policy=NO_CACHE)
+def publish(run: str) -> str:
+    """Write the ledger and the report, and show the result in Prefect's UI; returns the report."""
+    home = Run(Path(run))
+    search = home.search
+    bench = open_workbench(search)
+    ledger = account(home.events(), total_items(bench.benchmarks.values()))
+    home.gather_responses()
+    write_text(home.path("report.html"), render_report(home, ledger))
+    write_json(home.path("ledger.json"), {**ledger, "finished_as": finished_as(search)})
+    create_markdown_artifact(
+        summary_markdown(home, ledger), key=_artifact_key(home, "result"), description="Result"
+    )
+    return str(home.path("report.html"))
+
+
+@task(task_run_name="show generation {number}", cache_policy=NO_CACHE)
+def show_generation(run: str, number: int) -> None:
+    """Show a generation's candidates as a table in Prefect's UI."""
+    home = Run(Path(run))
+    table = home.generation(number).drop_columns(["genome", "recipe", "generation"])
+    rows = sorted(table.to_pylist(), key=lambda row: -(row["fitness"] or 0.0))
+    create_table_artifact(
+        [{key: _short(value) for key, value in row.items()} for row in rows],
+        key=_artifact_key(home, "population"),
+        description=f"Generation {number}, the best first",
+    )
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 4)
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -1,0 +1,97 @@
+"""Estimate and select: candidates on their anchor items, finalists on further ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from mergelib import finalists
+from mergelib.errors import SearchError
+from mergelib.finalists import Contender
+from mergelib.fitness import Judge
+from mergelib.recipes import Recipe
+from mergelib.runs import Run
+from mergelib.space import Genome
+from mergelib.tables import Answered, responses_table
+from mergelib.workbench import open_workbench
+
+
+def judge_of(run: Run) -> Judge:
+    """The judge of a prepared run."""
+    bench = open_workbench(run.search)
+    return Judge(bench, run.table("bank.parquet"), run.table("responses/prepare.parquet"))
+
+
+@task(task_run_name="record {stage}", cache_policy=NO_CACHE)
+def record(run: str, stage: str, answered: list[Answered]) -> None:
+    """Write the responses of one stage of the search."""
+    Run(Path(run)).write_table(f"responses/{stage}.parquet", responses_table(answered))
+
+
+@task(task_run_name="estimate", cache_policy=NO_CACHE)
+def estimate(
+    run: str, generation: int | None, genomes: list[Genome], answered: list[Answered]
+) -> float:
+    """Write the table of a generation, or of the uniform merges where it is None.
+
+    Returns:
+        The highest fitness in it.
+
+    Raises:
+        SearchError: every candidate failed; the message has their reasons.
+    """
+    folder = Run(Path(run))
+    recipes = [open_workbench(folder.search).space.decode(genome) for genome in genomes]
+    table = judge_of(folder).table(
+        -1 if generation is None else generation, genomes, recipes, answered
+    )
+    stage = "uniform" if generation is None else f"{generation:04d}"
+    folder.write_table(f"responses/{stage}.parquet", responses_table(answered))
+    scored = [fitness for fitness in table["fitness"].to_pylist() if fitness is not None]
+    if not scored:
+        reasons = sorted(set(table["reason"].to_pylist()))
+        raise SearchError(f"every candidate of {stage} failed: {'; '.join(reasons)}")
+    if generation is None:
+        folder.write_table("uniform.parquet", table)
+    else:
+        folder.write_generation(generation, table)
+    return float(max(scored))
+
+
+@task(task_run_name="choose finalists", cache_policy=NO_CACHE)
+def choose_finalists(run: str) -> list[Contender]:
+    """The best candidates of all generations, by their estimates."""
+    folder = Run(Path(run))
+    search = folder.search
+    tables = [folder.generation(n) for n in range(search.evolution.generations)]
+    bench = open_workbench(search)
+    return finalists.best_of(pa.concat_tables(tables), bench, search.finalists, "finalist")
+
+
+@task(task_run_name="score finalists", cache_policy=NO_CACHE)
+def score_finalists(
+    run: str, contenders: list[Contender], winner: str | None, fresh: list[Answered]
+) -> list[dict[str, Any]]:
+    """Write finalists.parquet.
+
+    Args:
+        run: the run folder.
+        contenders: base, endpoints, uniform merge and finalists.
+        winner: the digest of the decided winner; None to take the front on the fresh items.
+        fresh: the contenders' answers to the fresh items.
+
+    Returns:
+        The table's rows.
+    """
+    folder = Run(Path(run))
+    names = list(open_workbench(folder.search).benchmarks)
+    responses = responses_table(fresh)
+    winners = {winner} if winner else finalists.front(contenders, responses, names)
+    table = finalists.finalists_table(contenders, winners, responses, names)
+    if "winner" not in table["role"].to_pylist():
+        raise SearchError("no finalist is better than the endpoints in any way; nothing to export")
+    folder.write_table("finalists.parquet", table)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
