@@ -22,8 +22,8 @@ tags:
 ---
 # {{ search.name }}
 
-A merge of {{ models | join(", ") }} by `{{ search.merge.method }}`, found by mergeflow {{ version }}
-with {{ search.evolution.algorithm }}.
+A merge of {{ models | join(", ") }} by `{{ search.merge.method }}`, found by
+mergeflow {{ version }} with {{ search.evolution.algorithm }}.
 
 | benchmark | items | score | 95 % interval | difference to the best endpoint |
 |---|---|---|---|---|

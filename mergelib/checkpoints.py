@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from mergelib.errors import InputError
 
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model")
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
 _CONFIG_KEYS = ("architectures", "num_hidden_layers", "hidden_size", "vocab_size")
 
 

@@ -21,7 +21,7 @@ class SearchError(MergeflowError):
 
 
 class MergeError(MergeflowError):
-    """One recipe could not be merged; its candidate is recorded as failed and the search goes on."""
+    """One recipe could not be merged: its candidate has failed, and the search goes on."""
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> str:

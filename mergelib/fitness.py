@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mergelib.errors import SearchError
 from mergelib.estimators import (
     ESTIMATORS,
-    EstimatorContext,
     Estimates,
+    EstimatorContext,
     endpoint_abilities,
     gp_irt_constants,
 )
@@ -152,7 +152,10 @@ class Judge:
         return estimates
 
     def table(
-        self, generation: int, genomes: Sequence[Sequence[float]], recipes: Sequence[Recipe],
+        self,
+        generation: int,
+        genomes: Sequence[Sequence[float]],
+        recipes: Sequence[Recipe],
         answered: Sequence[Answered],
     ) -> pa.Table:
         """A generation's table (`generation_schema`).
@@ -208,10 +211,10 @@ def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
     """
     search = bench.search
     random = np.random.default_rng([search.seed, 0xCA11B])  # a stream of its own
-    plan = []
+    plan: list[tuple[Recipe, Asked]] = []
     for _ in range(search.fitness.calibration.models):
         recipe = bench.space.decode(random.random(bench.space.dimension).tolist())
-        asked = {}
+        asked: dict[str, list[str]] = {}
         for name, ids in all_asked(bench, "search").items():
             count = max(1, round(search.fitness.calibration.share * len(ids)))
             asked[name] = [ids[n] for n in sorted(random.permutation(len(ids))[:count])]

@@ -21,7 +21,13 @@ _STYLE = {
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
 }
-_CANDIDATE, _BEST, _WINNER, _PARENT, _UNIFORM = "#9db4d3", "#2b5c9e", "#c8442b", "#666666", "#b08a2e"
+_CANDIDATE, _BEST, _WINNER, _PARENT, _UNIFORM = (
+    "#9db4d3",
+    "#2b5c9e",
+    "#c8442b",
+    "#666666",
+    "#b08a2e",
+)
 
 
 def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str, Any]]) -> str:
@@ -112,7 +118,9 @@ def trade_offs(
                 axes.plot(*point, "s", color=color, markersize=5)
                 label = "best uniform merge" if first["role"] == "uniform" else first["name"]
                 axes.annotate(label, point, xytext=(5, 3), textcoords="offset points", color=color)
-        axes.plot(*zip(*sorted(front), strict=True), "o-", color=_WINNER, label="front, fresh items")
+        axes.plot(
+            *zip(*sorted(front), strict=True), "o-", color=_WINNER, label="front, fresh items"
+        )
         axes.set_xlabel(f"{names[0]}, % correct")
         axes.set_ylabel(f"{names[1]}, % correct")
         axes.set_xlim(0, None)

@@ -152,7 +152,7 @@ class Run:
         for model, fingerprint in self.fingerprints.items():
             if fingerprints.get(model) != fingerprint:
                 raise InputError(
-                    f"{model}: its files have changed since the run in {self.folder} began; {remedy}"
+                    f"{model}: its files have changed since {self.folder} was begun; {remedy}"
                 )
 
     @contextmanager
@@ -213,13 +213,11 @@ def _state_file(generation: int) -> str:
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists as one mapping with dotted keys."""
-    if isinstance(value, dict) and value:
-        parts = value.items()
-    elif isinstance(value, list) and value:
-        parts = ((str(number), part) for number, part in enumerate(value))
-    else:
+    if isinstance(value, list):
+        value = {str(number): part for number, part in enumerate(value)}
+    if not isinstance(value, dict) or not value:
         return {prefix: value}
     flat: dict[str, Any] = {}
-    for key, part in parts:
+    for key, part in value.items():
         flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
     return flat

@@ -13,14 +13,15 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from mergelib.errors import InputError, unknown
 from mergelib.estimators import ESTIMATORS
@@ -33,22 +34,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _one_of(kind: str, registry: Callable[[], Iterable[str]]) -> Any:
+class _OneOf:
     """A string that must be a key of a registry; the form in Prefect's UI lists the keys."""
 
-    def check(value: str) -> str:
-        if value not in registry():
-            raise ValueError(unknown(kind, value, registry()))
+    def __init__(self, kind: str, registry: Callable[[], Iterable[str]]) -> None:
+        self._kind, self._registry = kind, registry
+
+    def _check(self, value: str) -> str:
+        if value not in self._registry():
+            raise ValueError(unknown(self._kind, value, self._registry()))
         return value
 
-    schema = {"type": "string", "enum": sorted(registry())}
-    return Annotated[str, AfterValidator(check), WithJsonSchema(schema)]
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "enum": sorted(self._registry())}
 
 
-MethodName = _one_of("a merge method", merge_methods)
-EstimatorName = _one_of("an estimator", ESTIMATORS.keys)
-SelectionName = _one_of("a way to select items", SELECTIONS.keys)
-AlgorithmName = _one_of("an algorithm", ALGORITHMS.keys)
+MethodName = Annotated[str, _OneOf("a merge method", merge_methods)]
+EstimatorName = Annotated[str, _OneOf("an estimator", ESTIMATORS.keys)]
+SelectionName = Annotated[str, _OneOf("a way to select items", SELECTIONS.keys)]
+AlgorithmName = Annotated[str, _OneOf("an algorithm", ALGORITHMS.keys)]
 
 
 class Range(_Part):
@@ -140,6 +151,9 @@ class Evolution(_Part):
     generations: int = Field(8, ge=1, description="May be raised later to extend a finished search")
 
 
+AutoOrCount = Literal["auto"] | Annotated[int, Field(ge=1)]
+
+
 class Compute(_Part):
     """Where and how models answer."""
 
@@ -147,10 +161,8 @@ class Compute(_Part):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of the arithmetic while answering; float32 on a CPU"
     )
-    batch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Items answered together"
-    )
-    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    batch: AutoOrCount = Field("auto", description="Items answered together")
+    threads: AutoOrCount = Field(
         "auto", description="Threads of torch on a CPU; one for small models"
     )
 

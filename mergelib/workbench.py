@@ -45,6 +45,20 @@ class Evaluation(TypedDict):
     seconds_answer: float
 
 
+def nothing_done(status: str, reason: str | None) -> Evaluation:
+    """An evaluation without responses or costs: of a failure, or before the first item."""
+    return Evaluation(
+        status=status,
+        reason=reason,
+        responses={},
+        items=0,
+        tokens=0,
+        flops=0.0,
+        seconds_merge=0.0,
+        seconds_answer=0.0,
+    )
+
+
 class Workbench:
     """Checkpoints, benchmarks, the space of recipes and the resident model of one search.
 
@@ -166,22 +180,12 @@ class Workbench:
             The scored responses and their cost; a recipe that cannot be merged is "failed", with
             the reason and no responses.
         """
-        evaluation = Evaluation(
-            status="ok",
-            reason=None,
-            responses={},
-            items=0,
-            tokens=0,
-            flops=0.0,
-            seconds_merge=0.0,
-            seconds_answer=0.0,
-        )
+        evaluation = nothing_done("ok", None)
         start = time.perf_counter()
         try:
             self.write_model(model)
         except MergeError as error:
-            evaluation.update(status="failed", reason=str(error))
-            return evaluation
+            return nothing_done("failed", str(error))
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
         for name, ids in asked.items():
@@ -206,8 +210,13 @@ def _workbench(search_json: str) -> Workbench:
 
 def open_workbench(search: Search) -> Workbench:
     """The process's workbench for a search; the last one is kept, so that models stay in memory."""
-    relevant = search.model_copy(update={"evolution": search.evolution.model_copy(
-        update={"generations": 1}), "finalists": 1, "deciding_items": 1})
+    relevant = search.model_copy(
+        update={
+            "evolution": search.evolution.model_copy(update={"generations": 1}),
+            "finalists": 1,
+            "deciding_items": 1,
+        }
+    )
     return _workbench(relevant.model_dump_json())
 
 

@@ -6,7 +6,7 @@ from prefect import task
 
 from mergelib.runs import Run
 from mergelib.tables import Answered
-from mergelib.workbench import Asked, Evaluation, open_workbench
+from mergelib.workbench import Asked, Evaluation, nothing_done, open_workbench
 from tasks.caching import ANSWER_VERSION, key_from
 
 
@@ -43,16 +43,7 @@ def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
     if state.is_completed():
         evaluation: Evaluation = state.result()
     else:
-        evaluation = Evaluation(
-            status="failed",
-            reason=" ".join(str(state.message).split()),
-            responses={},
-            items=0,
-            tokens=0,
-            flops=0.0,
-            seconds_merge=0.0,
-            seconds_answer=0.0,
-        )
+        evaluation = nothing_done("failed", " ".join(str(state.message).split()))
     reused = state.name == "Cached"
     digest = bench.model_digest(model)
     if state.is_completed():

@@ -11,7 +11,6 @@ from mergelib import finalists
 from mergelib.errors import SearchError
 from mergelib.finalists import Contender
 from mergelib.fitness import Judge
-from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from mergelib.space import Genome
 from mergelib.tables import Answered, responses_table

@@ -7,10 +7,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mergelib.evolution.algorithms import ALGORITHMS
+from mergelib.finalists import best_of
 from mergelib.fitness import fitness_matrix
+from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from mergelib.space import Genome
 from mergelib.workbench import open_workbench
+
+_FROM_SWEEP = 4
+"""How many uniform merges the first population may hold where several objectives are traded off."""
 
 
 def _state_before(run: Run, generation: int) -> Any:
@@ -18,15 +23,16 @@ def _state_before(run: Run, generation: int) -> Any:
     if generation > 0:
         return run.state(generation - 1)
     search = run.search
-    space = open_workbench(search).space
-    endpoints = len(search.endpoints)
-    best_uniform = max(
-        run.table("uniform.parquet").to_pylist(),
-        key=lambda row: -1.0 if row["fitness"] is None else row["fitness"],
-    )
+    bench = open_workbench(search)
+    space, endpoints = bench.space, len(search.endpoints)
+    # The best of the uniform merges; the best trade-offs, if there are several objectives. They
+    # have been answered already and cost nothing.
+    count = 1 if len(bench.benchmarks) == 1 else _FROM_SWEEP
+    sweep = best_of(run.table("uniform.parquet"), bench, count, "uniform")
+    best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
     even = space.mixture([1 / endpoints] * endpoints)
     corners = [space.mixture([float(n == m) for n in range(endpoints)]) for m in range(endpoints)]
-    first = [best_uniform["genome"], even, *corners]
+    first = [*best, even, *corners]
     algorithm = ALGORITHMS[search.evolution.algorithm]
     return algorithm.start(space.dimension, search.evolution.population, search.seed, first)
 

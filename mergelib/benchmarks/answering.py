@@ -83,10 +83,7 @@ class Answerer:
         kind = requests[0].request_type
         answers = iter(getattr(self._lm, kind)(requests, disable_tqdm=True))
         raw = [
-            [
-                [next(answers) for _ in range(instance.repeats or 1)]
-                for instance in item.instances
-            ]
+            [[next(answers) for _ in range(instance.repeats or 1)] for instance in item.instances]
             for item in items
         ]
         return raw, self._spent

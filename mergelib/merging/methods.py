@@ -110,7 +110,9 @@ def check_models(method: str, endpoints: int, *, has_base: bool) -> None:
         raise ValueError(f"base: is required by {method}; name the model that was fine-tuned")
     limit = contract.max_non_base or contract.max_inputs
     if limit is not None and endpoints > limit:
-        raise ValueError(f"endpoints: {method} merges at most {limit} models, {endpoints} are named")
+        raise ValueError(
+            f"endpoints: {method} merges at most {limit} models, {endpoints} are named"
+        )
     inputs = endpoints + (has_base and takes_base(method))
     if inputs < contract.min_inputs:
         raise ValueError(

@@ -69,9 +69,8 @@ class ResidentModel:
                     continue
                 raise MergeError(f"tensor {name} is not in the model")
             if parameter.shape != value.shape:
-                raise MergeError(
-                    f"tensor {name} has shape {list(value.shape)}, the model's {list(parameter.shape)}"
-                )
+                shapes = f"{list(value.shape)}, the model's {list(parameter.shape)}"
+                raise MergeError(f"tensor {name} has shape {shapes}")
             parameter.copy_(value)
             missing.discard(name)
         if missing:
