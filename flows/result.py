@@ -8,7 +8,7 @@ from rich.table import Table
 from mergelib.errors import InputError
 from mergelib.files import read_json
 from mergelib.ledger import is_finished
-from mergelib.report import Result, percent, signed
+from mergelib.report import Result, named, percent, signed
 from mergelib.runs import Run
 
 
@@ -16,15 +16,16 @@ def print_result(run: Run, console: Console) -> None:
     """Print a finished run's verdict, table and cost, and where to look further."""
     result = Result(run, read_json(run.path("ledger.json")))
     for name in result.names:
-        table = Table(title=f"{name}: % correct on fresh items", title_justify="left")
-        for column in ("model", "items", "score", "95 % interval", "to the best endpoint"):
+        items = max(row["items"] for row in result.rows if row["benchmark"] == name)
+        title = f"{name}: % correct on {items} fresh items"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for column in ("model", "score", "95 % interval", "to the best endpoint"):
             table.add_column(column, justify="left" if column == "model" else "right")
         for row in result.rows:
             if row["benchmark"] != name or row["role"] == "finalist":
                 continue
             table.add_row(
-                "best uniform merge" if row["role"] == "uniform" else _named(row),
-                str(row["items"]),
+                named(row),
                 percent(row["score"]),
                 f"{percent(row['low'])} to {percent(row['high'])}",
                 f"{signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])})",
@@ -68,8 +69,3 @@ def print_status(folder: Path, console: Console) -> None:
     answered = sum(not event["reused"] for event in run.events())
     console.print(f"evaluations answered: {answered}")
     console.print("The command that started it goes on where it stopped.")
-
-
-def _named(row: dict[str, object]) -> str:
-    role, name = str(row["role"]), str(row["name"])
-    return f"{role} {name.split()[-1]}" if role == "winner" else f"{role} {name}"

@@ -28,7 +28,8 @@ _SETTINGS = {
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # The command says itself what went wrong; Prefect would print each error twice, with traces.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "TOKENIZERS_PARALLELISM": "false",
     # Idle threads that spin take the second core from the search's other processes.
     "OMP_WAIT_POLICY": "PASSIVE",

@@ -19,7 +19,29 @@ from safetensors import SafetensorError, safe_open
 
 from mergelib.errors import InputError
 
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
+_HUB_FILES = [
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer*",
+    "*.model",
+    "merges.txt",
+    "vocab.txt",
+]
+_INDEX = "model.safetensors.index.json"
+_ANSWER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
 _CONFIG_KEYS = ("architectures", "num_hidden_layers", "hidden_size", "vocab_size")
 
 
@@ -56,7 +78,15 @@ class Checkpoint:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The weight files, in the order of their names."""
+        """The weight files that transformers would open, in the order of their names.
+
+        Some folders hold the same weights a second time, as consolidated.safetensors.
+        """
+        if (self.folder / "model.safetensors").is_file():
+            return (self.folder / "model.safetensors",)
+        if (self.folder / _INDEX).is_file():
+            index = json.loads((self.folder / _INDEX).read_text("utf-8"))
+            return tuple(self.folder / name for name in sorted(set(index["weight_map"].values())))
         return tuple(sorted(self.folder.glob("*.safetensors")))
 
     @cached_property
@@ -88,8 +118,7 @@ class Checkpoint:
         return whole.hexdigest()
 
     def _files_beside_the_weights(self) -> Iterator[Path]:
-        names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model")
-        for name in (*names, "tokenizer_config.json", "chat_template.jinja"):
+        for name in _ANSWER_FILES:
             if (self.folder / name).is_file():
                 yield self.folder / name
 
@@ -110,7 +139,17 @@ def open_checkpoint(reference: str, key: str) -> Checkpoint:
     if not (folder / "config.json").is_file():
         raise InputError(f"{key}: {reference}: has no config.json; a checkpoint's folder is needed")
     checkpoint = Checkpoint(reference, folder)
-    if not checkpoint.files:
+    try:
+        readable = isinstance(checkpoint.config, dict)
+        files = checkpoint.files
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{key}: {reference}: config.json or {_INDEX} is damaged") from error
+    if not readable:
+        raise InputError(f"{key}: {reference}: config.json is not a mapping")
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{key}: {reference}: {file.name} is missing; download it again")
+    if not files:
         pickled = [file.name for ending in ("*.bin", "*.pt") for file in folder.glob(ending)]
         found = f"only {pickled[0]}, which can run code when loaded" if pickled else "none"
         raise InputError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write: writes the whole content to the path that it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _beside(path)
     try:
         write(partial)
         _flush(partial)
@@ -52,19 +53,27 @@ def write_table(path: Path, table: pa.Table) -> None:
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Fill a folder beside its place and rename it into place; one that is there is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = _beside(folder), _beside(folder)
     partial.mkdir()
     try:
         fill(partial)
-        for file in partial.rglob("*"):
+        for file in (partial, *partial.rglob("*")):
             _flush(file)
+        # Renamed away before it is deleted, so that a reader never sees half of it.
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(old)
         partial.replace(folder)
     finally:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     _flush(folder.parent)
+
+
+def _beside(path: Path) -> Path:
+    """A name that no other thread, process or machine on the same disk writes to."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
 
 
 def _flush(path: Path) -> None:

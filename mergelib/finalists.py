@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mergelib.errors import SearchError
 from mergelib.evolution.front import hypervolume, non_dominated, spread
 from mergelib.fitness import fitness_matrix
-from mergelib.intervals import paired_difference, wilson
+from mergelib.intervals import Interval, paired_difference, wilson
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench
 
@@ -82,13 +83,14 @@ def best_of(table: pa.Table, bench: Workbench, count: int, role: str) -> list[Co
 
     Returns:
         With one benchmark the highest estimates first; with several a well-spread choice of the
-        non-dominated.
+        front, then of the front without it, and so on, since estimates are too coarse to tell
+        neighbours apart. Of equal estimates the latest: a search's later candidates are better.
 
     Raises:
         SearchError: no candidate has been scored.
     """
-    rows = [row for row in table.to_pylist() if row["status"] == "ok"]
-    rows = list({row["individual"]: row for row in reversed(rows)}.values())[::-1]
+    latest_first = [row for row in reversed(table.to_pylist()) if row["status"] == "ok"]
+    rows = list({row["individual"]: row for row in latest_first}.values())
     if not rows:
         raise SearchError("no candidate could be scored; the reasons are in generations/")
     names = list(bench.benchmarks)
@@ -96,7 +98,7 @@ def best_of(table: pa.Table, bench: Workbench, count: int, role: str) -> list[Co
     if len(names) == 1:
         chosen = np.argsort(-scores[:, 0], kind="stable")[:count].tolist()
     else:
-        chosen = spread(scores, count).tolist()
+        chosen = _front_after_front(scores, count)
     return [
         Contender(
             model=rows[n]["individual"],
@@ -107,6 +109,17 @@ def best_of(table: pa.Table, bench: Workbench, count: int, role: str) -> list[Co
         )
         for n in chosen
     ]
+
+
+def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
+    """Row numbers of distinct scores (n, k), a spread choice of each front before the next."""
+    _, first = np.unique(scores, axis=0, return_index=True)
+    left = np.sort(first)
+    chosen: list[int] = []
+    while left.size and len(chosen) < count:
+        chosen += left[spread(scores[left], count - len(chosen))].tolist()
+        left = left[~non_dominated(scores[left])]
+    return chosen
 
 
 def decide(contenders: Sequence[Contender], responses: pa.Table, benchmark: str) -> Contender:
@@ -156,11 +169,13 @@ def finalists_table(
         items = list(dict.fromkeys(asked["item_id"].to_pylist()))
         matrix = response_matrix(responses, name, models, items)
         endpoints = [n for n, c in enumerate(contenders) if c.role == "endpoint"]
-        best = matrix[max(endpoints, key=lambda n: float(np.nanmean(matrix[n])))]
-        for contender, row in zip(contenders, matrix, strict=True):
+        best = max(endpoints, key=lambda n: float(np.nanmean(matrix[n])))
+        for number, (contender, row) in enumerate(zip(contenders, matrix, strict=True)):
             scored = int((~np.isnan(row)).sum())
             interval = wilson(np.nansum(row), scored)
-            difference = paired_difference(row, best)
+            # A model does not differ from itself; the formula would allow for it.
+            itself = number == best
+            difference = _NONE if itself else paired_difference(row, matrix[best])
             is_winner = contender.role == "finalist" and contender.model in winners
             rows.append(
                 {
@@ -183,11 +198,12 @@ def finalists_table(
 
 
 _PARENTS = ("base", "endpoint")
+_NONE = Interval(np.zeros(()), np.zeros(()), np.zeros(()))
 
 
 def _scores(
     contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> NDArray[np.float64]:
     """Mean responses, (contenders, benchmarks); NaN for one without any."""
     models = [contender.model for contender in contenders]
     columns = []

@@ -44,34 +44,46 @@ def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str
     fitness = 100 * np.array(columns["fitness"].to_pylist(), dtype=np.float64)
     count = np.arange(1, len(fitness) + 1)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(count, fitness, ".", color=_CANDIDATE, label="candidate, estimate")
         best = np.fmax.accumulate(fitness)
         axes.step(count, best, where="post", color=_BEST, label="best estimate so far")
         for row in finalists:
-            if row["role"] in ("base", "endpoint", "uniform"):
-                _level(axes, row, len(fitness))
-        end = 1.03 * len(fitness)
-        for row in finalists:
             if row["role"] in ("finalist", "winner"):
-                _with_interval(axes, end, row)
-        axes.set_xlim(0, 1.22 * len(fitness))
+                _with_interval(axes, 1.04 * len(fitness), row)
+        axes.set_xlim(0, 1.08 * len(fitness))
         axes.set_ylim(0, None)
+        _levels(axes, [r for r in finalists if r["role"] in ("base", "endpoint", "uniform")])
         axes.set_xlabel("candidates answered")
         axes.set_ylabel("correct, %")
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        _legend(axes)
     return _svg(figure)
 
 
-def _level(axes: Axes, row: Mapping[str, Any], end: int) -> None:
-    """A dashed line at a model's score on the fresh items, its name at the right."""
-    color = _UNIFORM if row["role"] == "uniform" else _PARENT
-    axes.axhline(100 * row["score"], color=color, linestyle="--", linewidth=1)
-    name = "best uniform merge" if row["role"] == "uniform" else row["name"]
-    axes.annotate(
-        name, (1.21 * end, 100 * row["score"]), ha="right", va="bottom", color=color, fontsize=9
-    )
+def _levels(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Dashed lines at models' scores on the fresh items, with their names at the right."""
+    top = axes.get_ylim()[1]
+    last = -np.inf
+    for row in sorted(rows, key=lambda row: float(row["score"])):
+        score = 100 * row["score"]
+        color = _UNIFORM if row["role"] == "uniform" else _PARENT
+        axes.axhline(score, color=color, linestyle="--", linewidth=1)
+        name = "best uniform" if row["role"] == "uniform" else row["name"]
+        last = max(score, last + 0.055 * top)  # names keep a line's distance
+        axes.annotate(
+            f" {name}",
+            (1.0, last),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=color,
+            fontsize=9,
+        )
+
+
+def _legend(axes: Axes) -> None:
+    """A legend in one row above the picture, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
 
 
 def _with_interval(axes: Axes, x: float, row: Mapping[str, Any]) -> None:
@@ -125,7 +137,7 @@ def trade_offs(
         axes.set_ylabel(f"{names[1]}, % correct")
         axes.set_xlim(0, None)
         axes.set_ylim(0, None)
-        axes.legend(frameon=False, fontsize=9)
+        _legend(axes)
     return _svg(figure)
 
 

@@ -13,6 +13,9 @@ from mergelib.finalists import front_hypervolume
 from mergelib.pictures import convergence, trade_offs
 from mergelib.runs import Run
 
+_ROLES = ("base", "endpoint", "uniform", "finalist", "winner")
+"""The order in which tables list models."""
+
 
 def percent(share: float) -> str:
     """A share as a percentage, one decimal."""
@@ -22,6 +25,11 @@ def percent(share: float) -> str:
 def signed(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * share:+.1f}"
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's model for a table: its role and what it is called."""
+    return f"{row['role']} {row['name'].split()[-1]}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Result:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of finalists.parquet."""
         rows: list[dict[str, Any]] = self.run.table("finalists.parquet").to_pylist()
-        return rows
+        return sorted(rows, key=lambda row: _ROLES.index(row["role"]))
 
     @cached_property
     def names(self) -> list[str]:
@@ -134,6 +142,11 @@ def render_report(run: Run, ledger: Mapping[str, Any]) -> str:
         ],
         recipes=list({row["name"]: row["recipe"] for row in winners}.items()),
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
+        items={
+            name: max(r["items"] for r in result.rows if r["benchmark"] == name)
+            for name in result.names
+        },
+        named=named,
         percent=percent,
         signed=signed,
     )

@@ -43,15 +43,24 @@ class Run:
     @property
     def search(self) -> Search:
         """The search file, as resolved."""
-        document = yaml.safe_load((self.folder / "search.yaml").read_text(encoding="utf-8"))
-        document.pop("resolved", None)
+        document = self._document()
+        document.pop("resolved")
         return parse_search(document, str(self.folder / "search.yaml"))
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """The content fingerprint of each model that the search file names."""
-        document = yaml.safe_load((self.folder / "search.yaml").read_text(encoding="utf-8"))
-        return dict(document["resolved"]["fingerprints"])
+        return dict(self._document()["resolved"]["fingerprints"])
+
+    def _document(self) -> dict[str, Any]:
+        path = self.folder / "search.yaml"
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict) or "resolved" not in document:
+            raise InputError(
+                f"{path}: was not written by a run; put search files elsewhere, or give another "
+                "--store"
+            )
+        return document
 
     @property
     def results(self) -> Path:
@@ -141,7 +150,8 @@ class Run:
             old, new = before.get(key), now.get(key)
             if old != new and key not in _MAY_CHANGE:
                 raise InputError(
-                    f"{key}: the run in {self.folder} has {old}, the search file {new}; {remedy}"
+                    f"{key}: the run in {self.folder} has {_shown(old)}, the search file "
+                    f"{_shown(new)}; {remedy}"
                 )
         done, asked = self.finished_generations(), search.evolution.generations
         if asked < done:
@@ -194,7 +204,7 @@ class Run:
         for line in (self.folder / "journal.jsonl").read_bytes().splitlines():
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
 
 
@@ -212,8 +222,8 @@ def _state_file(generation: int) -> str:
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping with dotted keys."""
-    if isinstance(value, list):
+    """Nested mappings, and lists of them, as one mapping with dotted keys."""
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         value = {str(number): part for number, part in enumerate(value)}
     if not isinstance(value, dict) or not value:
         return {prefix: value}
@@ -221,3 +231,7 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, part in value.items():
         flat |= _flatten(part, f"{prefix}.{key}" if prefix else key)
     return flat
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None or value == [] else str(value)

@@ -6,8 +6,7 @@ opening a checkpoint or a benchmark is checked here; the rest in `mergelib.check
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,9 +14,11 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -27,7 +28,13 @@ from mergelib.errors import InputError, unknown
 from mergelib.estimators import ESTIMATORS
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.irt.selection import SELECTIONS
-from mergelib.merging.methods import check_models, check_parameter, merge_methods
+from mergelib.merging.methods import (
+    check_models,
+    check_parameter,
+    check_together,
+    merge_methods,
+    takes_base,
+)
 
 
 class _Part(BaseModel):
@@ -77,7 +84,20 @@ class Range(_Part):
         return self
 
 
-ParameterValue = Range | bool | int | float | str
+def _range_or_value(value: Any) -> str | None:
+    if isinstance(value, Range | dict):
+        return "<range>"
+    return "<value>" if isinstance(value, bool | int | float | str) else None
+
+
+ParameterValue = Annotated[
+    Annotated[Range, Tag("<range>")] | Annotated[bool | int | float | str, Tag("<value>")],
+    Discriminator(
+        _range_or_value,
+        custom_error_type="parameter_value",
+        custom_error_message="must be a range {low: ..., high: ...} or a value to hold fixed",
+    ),
+]
 
 
 class Merge(_Part):
@@ -87,7 +107,7 @@ class Merge(_Part):
     layer_groups: int = Field(
         1, ge=1, description="Sets of parameters over the depth; 1 is one set for all layers"
     )
-    components: tuple[str, ...] = Field(
+    components: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="Separate sets by tensor name, such as self_attn and mlp"
     )
     smooth: bool = Field(False, description="Interpolate between the groups over the layers")
@@ -100,13 +120,17 @@ class Merge(_Part):
 
     @model_validator(mode="after")
     def _parameters_fit_the_method(self) -> Self:
-        for name, value in self.parameters.items():
-            ends = [value.low, value.high] if isinstance(value, Range) else [value]
-            for end in ends:
-                check_parameter(self.method, name, end, searched=isinstance(value, Range))
+        ends = {
+            name: (value.low, value.high) if isinstance(value, Range) else (value,)
+            for name, value in self.parameters.items()
+        }
+        for name, values in ends.items():
+            for value in values:
+                check_parameter(self.method, name, value, searched=len(values) == 2)
+        check_together(self.method, ends)
         if not any(isinstance(value, Range) for value in self.parameters.values()):
             raise ValueError(
-                "merge.parameters holds every parameter fixed: there is nothing to search; "
+                "merge.parameters: every parameter is held fixed, so there is nothing to search; "
                 "give at least one as {low: ..., high: ...}"
             )
         return self
@@ -192,11 +216,10 @@ class Search(_Part):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        if len(set(self.endpoints)) < len(self.endpoints):
-            raise ValueError("endpoints: a model is named twice; each may be named once")
-        names = [objective.benchmark for objective in self.objectives]
-        if len(set(names)) < len(names):
-            raise ValueError("objectives: a benchmark is named twice; each may be named once")
+        if twice := _named_twice(self.endpoints):
+            raise ValueError(f"endpoints: {twice} is named twice; each may be named once")
+        if twice := _named_twice([objective.benchmark for objective in self.objectives]):
+            raise ValueError(f"objectives: {twice} is named twice; each may be named once")
         algorithm = ALGORITHMS[self.evolution.algorithm]
         if len(self.objectives) > 1 and not algorithm.several_objectives:
             fitting = [name for name, a in ALGORITHMS.items() if a.several_objectives]
@@ -205,7 +228,16 @@ class Search(_Part):
                 f"file has {len(self.objectives)}; for several: {', '.join(sorted(fitting))}"
             )
         check_models(self.merge.method, len(self.endpoints), has_base=self.base is not None)
+        if takes_base(self.merge.method) and self.base in self.endpoints:
+            raise ValueError(
+                f"endpoints: {self.base} is the base, from which {self.merge.method} takes "
+                "differences; name models that were fine-tuned from it"
+            )
         return self
+
+
+def _named_twice(names: Sequence[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
@@ -226,7 +258,8 @@ def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
@@ -250,50 +283,63 @@ def parse_search(document: Any, where: str) -> Search:
     try:
         return Search.model_validate(document)
     except ValidationError as error:
-        lines = [f"{where}: {_one_line(fault, document)}" for fault in error.errors()]
+        lines = [f"{where}: {line}" for line in _one_line_each(error.errors())]
         raise InputError("\n".join(dict.fromkeys(lines))) from error
 
 
-_UNION_TAGS = {"Range", "bool", "int", "float", "str", "literal['auto']", "constrained-int"}
+_UNION_TAGS = {"<range>", "<value>", "literal['auto']", "constrained-int"}
 
 
-def _one_line(fault: Any, document: Any) -> str:
-    """Say a pydantic fault as "key.path: what is wrong; what is allowed"."""
-    path = [part for part in fault["loc"] if part not in _UNION_TAGS]
+def _one_line_each(faults: Iterable[Any]) -> Iterator[str]:
+    """Say each of pydantic's faults as "key.path: value: what is allowed"."""
+    by_path: dict[tuple[Any, ...], list[Any]] = {}
+    for fault in faults:
+        path = tuple(part for part in fault["loc"] if part not in _UNION_TAGS)
+        by_path.setdefault(path, []).append(fault)
+    for path, same_key in by_path.items():
+        # pydantic counts only the faultless entries of a list.
+        inner = any(other[: len(path)] == path and other != path for other in by_path)
+        if not (inner and same_key[0]["type"] == "too_short"):
+            yield _one_line(path, same_key)
+
+
+def _one_line(path: tuple[Any, ...], faults: Sequence[Any]) -> str:
+    """Say what is wrong with one key; several faults are the alternatives of a union."""
     key = ".".join(str(part) for part in path)
-    kind, value = fault["type"], fault["input"]
+    kind, value = faults[0]["type"], faults[0]["input"]
     if kind == "extra_forbidden":
         *parents, last = path
         return f"{key}: " + unknown("a key here", str(last), _keys_at(parents))
     if kind == "missing":
         return f"{key}: is required"
     if kind == "too_short":
-        context = fault["ctx"]
+        context = faults[0]["ctx"]
         noun = "entries" if context["min_length"] > 1 else "entry"
         return (
             f"{key}: at least {context['min_length']} {noun} needed, "
             f"{context['actual_length']} given"
         )
-    message = str(fault["msg"]).removeprefix("Value error, ")
     if kind == "value_error":
-        own_key = re.match(r"[a-z_.]+(?=[:. ])", message)
-        return message if not key or (own_key and key in own_key[0]) else f"{key}: {message}"
-    message = message[0].lower() + message[1:]
-    shown = value if isinstance(value, str | int | float | bool | None) else type(value).__name__
-    return f"{key}: {shown!r}: {message}"
+        message = str(faults[0]["msg"]).removeprefix("Value error, ")
+        return message if message.startswith(key) else f"{key}: {message}"
+    messages = ", or ".join(fault["msg"][0].lower() + fault["msg"][1:] for fault in faults)
+    shapes = {"model_type": "mapping of keys", "dict_type": "mapping", "tuple_type": "list"}
+    if kind in shapes:
+        messages = f"must be a {shapes[kind]}"
+    kinds = {dict: "a mapping", list: "a list", type(None): "nothing"}
+    return f"{key}: {kinds.get(type(value)) or repr(value)}: {messages}"
 
 
 def _keys_at(path: list[Any]) -> list[str]:
     """The keys that may stand at a place in a search file."""
     model: Any = Search
     for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = (annotation, *getattr(annotation, "__args__", ()))
-        model = next(
-            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), Range
-        )
+        # Below merge.parameters, the keys are the method's and the values ranges.
+        field = None if isinstance(part, int) else model.model_fields.get(part)
+        if field is not None:
+            choices = (field.annotation, *getattr(field.annotation, "__args__", ()))
+            parts = (c for c in choices if isinstance(c, type) and issubclass(c, _Part))
+            model = next(parts, Range)
     return list(model.model_fields)
 
 
@@ -305,7 +351,10 @@ def _apply(document: dict[str, Any], override: str) -> None:
     place: Any = document
     for part in parents:
         place = _step(place, part, override)
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: {text!r} is not YAML") from error
     if isinstance(place, list):
         _step(place, last, override)
         place[int(last)] = value
@@ -330,8 +379,10 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
     """Turn every model and benchmark that is a path beside the search file into an absolute one."""
 
     def absolute(value: Any) -> Any:
-        local = isinstance(value, str) and value and (folder / value).exists()
-        return str((folder / value).resolve()) if local else value
+        if not isinstance(value, str) or not value:
+            return value
+        path = folder / (Path(value).expanduser() if value.startswith("~/") else value)
+        return str(path.resolve()) if path.exists() else value
 
     if document.get("base"):
         document["base"] = absolute(document["base"])

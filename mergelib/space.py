@@ -81,7 +81,9 @@ class Gene:
 
     def value(self, position: float) -> float:
         """The parameter's value at a position in [0, 1]."""
-        return round(self.low + position * (self.high - self.low), _DECIMALS)
+        value = round(self.low + position * (self.high - self.low), _DECIMALS)
+        # Adding zero turns -0.0, which JSON tells from 0.0, into 0.0.
+        return min(self.high, max(self.low, value)) + 0.0
 
     def position(self, value: float) -> float:
         """Where in [0, 1] a value lies; values out of range go to the nearer end."""
@@ -109,8 +111,16 @@ class Space:
                 f"merge.layer_groups: {merge.layer_groups} groups, but the model has "
                 f"{layers.count} layers; allowed: 1 to {layers.count}"
             )
+        unclaimed = set(layers.names)
         for component in merge.components:
-            if not any(component in name for name in layers.names):
+            named = {name for name in layers.names if component in name}
+            if named and not named & unclaimed:
+                raise InputError(
+                    f"merge.components: every tensor of {component!r} belongs to a component "
+                    "named before it; name the narrower one first, and each once"
+                )
+            unclaimed -= named
+            if not named:
                 raise InputError(
                     f"merge.components: {component!r} is in no tensor's name; names look like "
                     f"{next(n for n in layers.names if n.startswith(layers.prefix))}"
@@ -126,8 +136,14 @@ class Space:
         """Each set of tensors as its filter and how many groups of layers it has."""
         groups = self._search.merge.layer_groups
         if self._search.merge.components:
-            return [*((c, groups) for c in self._search.merge.components), (None, 1)]
+            components = self._search.merge.components
+            return [*((c, groups if self._in_layers(c) else 1) for c in components), (None, 1)]
         return [(self._layers.prefix, groups), (None, 1)] if groups > 1 else [(None, 1)]
+
+    def _in_layers(self, component: str) -> bool:
+        """Whether a layer has tensors of a component; the embeddings, say, are in none."""
+        prefix = self._layers.prefix
+        return any(component in n for n in self._layers.names if n.startswith(prefix))
 
     def _lay_out(self) -> Iterator[Gene]:
         for name, value in self._search.merge.parameters.items():
@@ -244,6 +260,7 @@ class Space:
 
         Each mixture of the endpoints in steps of a quarter (of a half from four endpoints on), the
         endpoints themselves left out; where the method adds task vectors, also all of them in full.
+        Mixtures that the search file's ranges make equal are listed once.
         """
         endpoints = len(self._search.endpoints)
         steps = 4 if endpoints < 4 else 2
@@ -251,7 +268,7 @@ class Space:
         sweep = [self.mixture(share) for share in shares if max(share) < 1]
         if "lambda" in {p.name for p in merge_methods()[self._search.merge.method].parameters}:
             sweep.append(self.mixture([1.0] * endpoints))
-        return sweep
+        return [list(genome) for genome in dict.fromkeys(map(tuple, sweep))]
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

@@ -29,8 +29,12 @@ def export_model(bench: Workbench, recipe: str, card: str, folder: Path) -> None
         (partial / "mergekit_config.yml").write_text(recipe, encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
         evaluated = resident.model.state_dict()
+        unsaved = {name for name, _ in resident.model.named_parameters()}
         for name, saved in Checkpoint(str(partial), partial).tensors():
+            unsaved.discard(name)
             if not torch.equal(saved.to(evaluated[name].dtype), evaluated[name].cpu()):
                 raise MergeError(f"{folder}: {name} differs from what was evaluated")
+        if unsaved:
+            raise MergeError(f"{folder}: {min(unsaved)} was evaluated and not written")
 
     write_folder(folder, fill)

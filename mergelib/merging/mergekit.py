@@ -7,6 +7,7 @@ by `_plan` and each tensor's merge task is executed here, on memory-mapped tenso
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from mergekit.architecture import get_architecture_info
@@ -18,7 +19,8 @@ from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
 
 from mergelib.checkpoints import Checkpoint
-from mergelib.errors import MergeError
+from mergelib.errors import MergeError, unknown
+from mergelib.merging.methods import RANDOM_METHODS
 from mergelib.recipes import Recipe
 
 
@@ -51,16 +53,18 @@ class MergekitMerger:
             Each tensor's name in the merged model, and its value in the recipe's `out_dtype`.
 
         Raises:
-            MergeError: mergekit refuses the recipe, or a tensor has values that are not finite.
+            MergeError: the recipe names an unknown model, mergekit refuses it, or a tensor has
+                values that are not finite.
         """
+        local = self._local(recipe)
         try:
-            config = MergeConfiguration.model_validate(self._local(recipe))
+            config = MergeConfiguration.model_validate(local)
             architecture = get_architecture_info(config, self._options)
             planner = MergePlanner(
                 config, architecture, self._options, _model_out_config(config, architecture)
             )
             planner._plan()
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError) as error:
             raise MergeError(f"mergekit: {' '.join(str(error).split())}") from error
         dtype = dtype_from_name(config.dtype)
         for weight, task in planner._tensors:
@@ -70,33 +74,47 @@ class MergekitMerger:
                 if (tensor := self._find(str(model), info)) is not None
             }
             try:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(self._mask_seed(weight.name))
+                with self._seeded(recipe, weight.name):
                     merged = task.execute(tensors=inputs)
             except (RuntimeError, ValueError, TypeError) as error:
-                raise MergeError(f"mergekit: {' '.join(str(error).split())}") from error
+                reason = " ".join(str(error).split())
+                raise MergeError(f"mergekit: {weight.name}: {reason}") from error
             if merged is None:
                 continue
-            merged = merged.to(dtype_from_name(weight.force_dtype or config.out_dtype))
+            out_dtype = dtype_from_name(weight.force_dtype or config.out_dtype)
+            merged = merged.to(out_dtype or merged.dtype)
             if not torch.isfinite(merged).all():
                 raise MergeError(f"tensor {weight.name} has values that are not finite")
             yield weight.name, merged
+
+    @contextmanager
+    def _seeded(self, recipe: Recipe, tensor: str) -> Iterator[None]:
+        """Give the methods that draw random masks their own numbers for a tensor."""
+        if recipe.method not in RANDOM_METHODS:
+            yield
+            return
+        digest = hashlib.sha256(f"{self._seed} {tensor}".encode()).digest()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+            yield
 
     def _local(self, recipe: Recipe) -> dict[str, object]:
         """The configuration with each model's local folder in place of its name."""
         config = dict(recipe.config)
         config["models"] = [
-            {**entry, "model": self._folders[entry["model"]]} for entry in config["models"]
+            {**entry, "model": self._reference(entry["model"])} for entry in config["models"]
         ]
         if config.get("base_model"):
-            config["base_model"] = self._folders[config["base_model"]]
+            config["base_model"] = self._reference(config["base_model"])
         return config
+
+    def _reference(self, name: str) -> dict[str, object]:
+        if name not in self._folders:
+            raise MergeError(unknown("a model of this search", name, self._folders))
+        # As a string, mergekit would read "+" and "@" in a folder's name as adapter and revision.
+        return {"model": {"path": self._folders[name]}}
 
     def _find(self, folder: str, info: object) -> torch.Tensor | None:
         tensors = self._tensors[folder]
         names = (info.name, *(info.aliases or ()), *(info.tied_names or ()))  # type: ignore[attr-defined]
         return next((tensors[name] for name in names if name in tensors), None)
-
-    def _mask_seed(self, tensor: str) -> int:
-        digest = hashlib.sha256(f"{self._seed} {tensor}".encode()).digest()
-        return int.from_bytes(digest[:8], "big", signed=True)

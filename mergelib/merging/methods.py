@@ -5,7 +5,7 @@ checked here before they reach it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,8 +19,11 @@ from mergekit.merge_methods.base import (
 
 from mergelib.errors import unknown
 
-RANDOM_METHODS = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
-"""Methods that drop parameters at random: their recipes' digests hold the seed."""
+RANDOM_METHODS = frozenset({"arcee_fusion", "dare_linear", "dare_ties", "della", "della_linear"})
+"""Methods that draw random numbers: their recipes' digests hold the seed.
+
+DARE and DELLA drop parameters at random; arcee_fusion samples tensors of more than a million.
+"""
 
 
 class Limits(NamedTuple):
@@ -54,7 +57,12 @@ def parameter_spec(method: str, parameter: str) -> ParameterSpec:
     """
     specs = {spec.name: spec for spec in merge_methods()[method].parameters}
     if parameter not in specs:
-        raise ValueError(unknown(f"a parameter of {method}", parameter, specs))
+        fault = (
+            unknown(f"a parameter of {method}", parameter, specs)
+            if specs
+            else f"{method} takes no parameters; choose a method that has some to search"
+        )
+        raise ValueError(f"merge.parameters.{parameter}: {fault}")
     return specs[parameter]
 
 
@@ -72,17 +80,60 @@ def check_parameter(method: str, parameter: str, value: Any, *, searched: bool) 
     spec = parameter_spec(method, parameter)
     where = f"merge.parameters.{parameter}"
     if searched and spec.value_type is not float:
-        raise ValueError(f"{where}: only numbers can be searched; give {method}'s one value")
+        what = {bool: "true or false", int: "a whole number"}.get(spec.value_type, "optional")
+        raise ValueError(
+            f"{where}: is {what} and cannot be searched; give one value to hold it fixed"
+        )
     if spec.value_type is bool and not isinstance(value, bool):
         raise ValueError(f"{where}: {value!r} must be true or false")
     if spec.value_type not in (int, float):
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: {value!r} must be a finite number")
+        hint = "; YAML reads 1e-5 as text, write 1.0e-5" if _reads_as_number(value) else ""
+        raise ValueError(f"{where}: {value!r} must be a finite number{hint}")
+    if spec.value_type is int and value != int(value):
+        raise ValueError(f"{where}: {value!r} must be a whole number")
     limits = _LIMITS.get(parameter)
     if limits and not limits.low <= value <= limits.high:
         raise ValueError(
             f"{where}: {value:g} is out of range; allowed: {limits.low:g} to {limits.high:g}"
+        )
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def check_together(method: str, ends: Mapping[str, Sequence[Any]]) -> None:
+    """Check that a method has what it needs and that its parameters fit each other.
+
+    Args:
+        method: the merge method.
+        ends: each given parameter's smallest and largest value, or its one value.
+
+    Raises:
+        ValueError: a parameter without a default is not given, or DELLA's density and epsilon
+            would give probabilities outside (0, 1).
+    """
+    specs = {spec.name: spec for spec in merge_methods()[method].parameters}
+    for name, spec in specs.items():
+        if spec.required and name not in ends:
+            raise ValueError(
+                f"merge.parameters.{name}: is required by {method}; give it a range or a value"
+            )
+    if not {"density", "epsilon"} <= specs.keys():
+        return
+    density = ends.get("density", (specs["density"].default,))
+    epsilon = max(ends.get("epsilon", (specs["epsilon"].default,)))
+    nothing_drawn = len(density) == 1 and density[0] in (0, 1)
+    if not nothing_drawn and not epsilon < min(density) <= max(density) < 1 - epsilon:
+        given = " to ".join(f"{end:g}" for end in density)
+        raise ValueError(
+            f"merge.parameters.density: {given} is out of range for {method} with epsilon "
+            f"{epsilon:g}; allowed: above {epsilon:g} and below {1 - epsilon:g}"
         )
 
 

@@ -83,11 +83,17 @@ class ResidentModel:
             folder: is made if it is not there.
             dtype: the type of the saved tensors.
         """
-        state = {name: value.to(DTYPES[dtype]) for name, value in self.model.state_dict().items()}
+        buffers = {name for name, _ in self.model.named_buffers()}
+        state = {
+            name: value.to(DTYPES[dtype]) if value.is_floating_point() else value
+            for name, value in self.model.state_dict().items()
+            # A tied head of another type would be a second copy of the embeddings.
+            if name in self._parameters or name in buffers
+        }
         before = self.model.config.dtype
+        self.model.save_pretrained(folder, state_dict=state)
+        # save_pretrained has written the type that the model answers in.
         self.model.config.dtype = DTYPES[dtype]
-        try:
-            self.model.save_pretrained(folder, state_dict=state)
-        finally:
-            self.model.config.dtype = before
+        self.model.config.save_pretrained(folder)
+        self.model.config.dtype = before
         self.tokenizer.save_pretrained(folder)

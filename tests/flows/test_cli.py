@@ -1,0 +1,166 @@
+"""The command as a user runs it: a process of its own, killed, resumed, and given bad input."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mergelib.runs import Run
+from tests.conftest import small_search
+from tests.flows.test_evolve import decided
+
+COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a user: no test server, nothing of Prefect set."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+
+
+def mergeflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def search_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("search") / "search.yaml"
+    path.write_text(yaml.safe_dump(small_search()), encoding="utf-8")
+    return path
+
+
+def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
+    finished: Run, search_file: Path, tmp_path: Path
+) -> None:
+    moments = random.Random(0)
+    run = Run(tmp_path / "small")
+    arguments = ["evolve", str(search_file), "--store", str(tmp_path)]
+    evaluations = sum(1 for _ in finished.events())
+    for third in range(3):
+        # After a random evaluation of each third of the search, and a random part of the next one.
+        target = (third + moments.random()) * evaluations / 3
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and len({e["key"] for e in run.events()}) < target:
+            time.sleep(0.02)
+        time.sleep(0.2 * moments.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not run.has("report.html")
+    last = mergeflow(*arguments)
+    assert last.returncode == 0, last.stderr
+    assert decided(run) == decided(finished)
+    ledger = json.loads(run.path("ledger.json").read_text())
+    reference = json.loads(finished.path("ledger.json").read_text())
+    assert ledger["answered_twice"] == 0
+    for cost in ("items", "tokens", "flops"):
+        assert ledger["spent"][cost] == reference["spent"][cost]
+    assert "winner" in last.stdout
+    assert "95 % interval" in last.stdout
+    status = mergeflow("status", str(run.folder))
+    assert status.returncode == 0
+    assert "The winner answers" in status.stdout
+    # The servers of the killed processes have been ended.
+    assert not list((tmp_path / ".mergeflow" / "servers").glob("*.json"))[1:]
+
+
+def _with(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Set one key of a search file, by its dotted path."""
+
+    def change(content: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        place: Any = content
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        place[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_with("merge.metod", "ties"), "merge.metod: 'metod' is not a key here; did you mean"),
+        (
+            _with("merge.method", "task_arithmatic"),
+            "merge.method: 'task_arithmatic' is not a merge method; did you mean 'task_arithmetic'",
+        ),
+        (_with("endpoints", ["one"]), "endpoints: at least 2 entries needed, 1 given"),
+        (
+            _with("endpoints", ["no/such/a", "no/such/b"]),
+            "endpoints.0: 'no/such/a': no such folder",
+        ),
+        (_with("evolution.population", 0), "evolution.population: 0: "),
+        (_with("objectives", [{"benchmark": "nothing.yaml"}]), "objectives.0.benchmark: "),
+        (
+            _with("merge", {"method": "slerp", "parameters": {"weight": {"low": -1, "high": 1}}}),
+            "'weight' is not a parameter of slerp; Allowed: t",
+        ),
+        (
+            _with("merge", {"method": "slerp", "parameters": {"t": {"low": -0.5, "high": 1}}}),
+            "merge.parameters.t: -0.5 is out of range; allowed: 0 to 1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["evolve"])
+def test_a_bad_search_file_gets_one_clear_line_and_writes_nothing(
+    change: Callable[[dict[str, Any]], None], said: str, verb: str, tmp_path: Path
+) -> None:
+    content = small_search()
+    change(content)
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    result = mergeflow(verb, str(path), "--store", str(tmp_path / "store"))
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert said in line
+    assert [p.name for p in tmp_path.iterdir()] == ["search.yaml"]
+
+
+def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "evolve", str(search_file), "--store", str(tmp_path)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = Run(tmp_path / "small")
+    while process.poll() is None and sum(1 for _ in run.events()) < 4:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
+
+
+def test_check_says_what_it_found(search_file: Path) -> None:
+    result = mergeflow("check", str(search_file))
+    assert result.returncode == 0
+    assert "6 genes" in result.stdout
+    assert "zoo_ja (40 search and 30 fresh items)" in result.stdout
+
+
+def test_status_of_no_run_is_the_users_fault(tmp_path: Path) -> None:
+    result = mergeflow("status", str(tmp_path))
+    assert result.returncode == 2
+    assert "no run folder" in result.stderr
