@@ -8,7 +8,7 @@ from rich.table import Table
 from mergelib.errors import InputError
 from mergelib.files import read_json
 from mergelib.ledger import is_finished
-from mergelib.report import Result, named, percent, signed
+from mergelib.report import Result, percent, signed
 from mergelib.runs import Run
 
 
@@ -25,7 +25,7 @@ def print_result(run: Run, console: Console) -> None:
             if row["benchmark"] != name or row["role"] == "finalist":
                 continue
             table.add_row(
-                named(row),
+                result.named(row),
                 percent(row["score"]),
                 f"{percent(row['low'])} to {percent(row['high'])}",
                 f"{signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])})",

@@ -128,7 +128,7 @@ def trade_offs(
             color = _UNIFORM if first["role"] == "uniform" else _PARENT
             if first["role"] != "finalist":
                 axes.plot(*point, "s", color=color, markersize=5)
-                label = "best uniform merge" if first["role"] == "uniform" else first["name"]
+                label = "uniform merge" if first["role"] == "uniform" else first["name"]
                 axes.annotate(label, point, xytext=(5, 3), textcoords="offset points", color=color)
         axes.plot(
             *zip(*sorted(front), strict=True), "o-", color=_WINNER, label="front, fresh items"

@@ -27,11 +27,6 @@ def signed(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def named(row: Mapping[str, Any]) -> str:
-    """A row's model for a table: its role and what it is called."""
-    return f"{row['role']} {row['name'].split()[-1]}"
-
-
 @dataclass(frozen=True)
 class Result:
     """What a finished run says.
@@ -46,9 +41,10 @@ class Result:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of finalists.parquet."""
+        """The rows of finalists.parquet: by role, and then the best on the first benchmark."""
         rows: list[dict[str, Any]] = self.run.table("finalists.parquet").to_pylist()
-        return sorted(rows, key=lambda row: _ROLES.index(row["role"]))
+        first = {r["model"]: r["score"] for r in rows if r["benchmark"] == rows[0]["benchmark"]}
+        return sorted(rows, key=lambda row: (_ROLES.index(row["role"]), -first[row["model"]]))
 
     @cached_property
     def names(self) -> list[str]:
@@ -58,6 +54,11 @@ class Result:
     def with_role(self, role: str) -> list[dict[str, Any]]:
         """The rows of one role."""
         return [row for row in self.rows if row["role"] == role]
+
+    def named(self, row: Mapping[str, Any]) -> str:
+        """A row's model for a table: its role and what it is called."""
+        is_front = row["role"] == "winner" and len(self.names) > 1
+        return f"{'front' if is_front else row['role']} {row['name'].split()[-1]}"
 
     @property
     def verdict(self) -> str:
@@ -83,6 +84,15 @@ class Result:
             sentence += " The interval holds 0: the search has not shown a gain."
         return sentence
 
+    @cached_property
+    def picture(self) -> str:
+        """Convergence of a search with one objective, the trade-offs of one with several; SVG."""
+        generations = range(self.run.search.evolution.generations)
+        tables = [self.run.generation(number) for number in generations]
+        if len(self.names) == 1:
+            return convergence(tables, self.rows)
+        return trade_offs(tables, self.rows, self.names)
+
     @property
     def cost_lines(self) -> list[tuple[str, str, str]]:
         """Label, spent, and what a full evaluation would have cost."""
@@ -105,19 +115,9 @@ class Result:
         )
 
 
-def render_report(run: Run, ledger: Mapping[str, Any]) -> str:
-    """The whole page as HTML, with everything it shows inside it.
-
-    Args:
-        run: a run whose finalists.parquet is written.
-        ledger: see `mergelib.ledger.account`.
-    """
-    result, search = Result(run, ledger), run.search
-    tables = [run.generation(number) for number in range(search.evolution.generations)]
-    if len(result.names) == 1:
-        picture = convergence(tables, result.rows)
-    else:
-        picture = trade_offs(tables, result.rows, result.names)
+def render_report(result: Result) -> str:
+    """The whole page as HTML, with everything it shows inside it."""
+    run, search, ledger = result.run, result.run.search, result.ledger
     winners = result.with_role("winner")
     deciding = run.path("responses/deciding.parquet")
     environment = Environment(undefined=StrictUndefined, autoescape=True)
@@ -131,7 +131,7 @@ def render_report(run: Run, ledger: Mapping[str, Any]) -> str:
         names=result.names,
         rows=result.rows,
         verdict=result.verdict,
-        picture=Markup(picture),
+        picture=Markup(result.picture),
         deciding=search.deciding_items if deciding.exists() else 0,
         ledger=ledger,
         costs=result.cost_lines,
@@ -146,21 +146,15 @@ def render_report(run: Run, ledger: Mapping[str, Any]) -> str:
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names
         },
-        named=named,
+        named=result.named,
         percent=percent,
         signed=signed,
     )
 
 
-def summary_markdown(run: Run, ledger: Mapping[str, Any]) -> str:
-    """Verdict and table as Markdown, for Prefect's UI.
-
-    Args:
-        run: a run whose finalists.parquet is written.
-        ledger: see `mergelib.ledger.account`.
-    """
-    result = Result(run, ledger)
-    lines = [f"# {run.folder.name}", "", result.verdict, ""]
+def summary_markdown(result: Result) -> str:
+    """Verdict and table as Markdown, for Prefect's UI."""
+    lines = [f"# {result.run.folder.name}", "", result.verdict, ""]
     lines += ["| benchmark | model | role | score | 95 % | to the best endpoint |"]
     lines += ["|---|---|---|---|---|---|"]
     lines += [
@@ -169,7 +163,7 @@ def summary_markdown(run: Run, ledger: Mapping[str, Any]) -> str:
         f"| {signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])}) |"
         for row in result.rows
     ]
-    return "\n".join([*lines, "", result.saving, "", f"Report: {run.path('report.html')}"])
+    return "\n".join([*lines, "", result.saving, "", f"Report: {result.run.path('report.html')}"])
 
 
 def _short(reference: str) -> str:

@@ -10,7 +10,7 @@ from mergelib.card import model_card
 from mergelib.files import write_json, write_text
 from mergelib.ledger import account, finished_as
 from mergelib.merging.export import export_model
-from mergelib.report import render_report, summary_markdown
+from mergelib.report import Result, render_report, summary_markdown
 from mergelib.runs import Run
 from mergelib.workbench import open_workbench, total_items
 
@@ -40,10 +40,12 @@ def publish(run: str) -> str:
     bench = open_workbench(search)
     ledger = account(home.events(), total_items(bench.benchmarks.values()))
     home.gather_responses()
-    write_text(home.path("report.html"), render_report(home, ledger))
+    result = Result(home, ledger)
+    write_text(home.path("picture.svg"), result.picture)
+    write_text(home.path("report.html"), render_report(result))
     write_json(home.path("ledger.json"), {**ledger, "finished_as": finished_as(search)})
     create_markdown_artifact(
-        summary_markdown(home, ledger), key=_artifact_key(home, "result"), description="Result"
+        summary_markdown(result), key=_artifact_key(home, "result"), description="Result"
     )
     return str(home.path("report.html"))
 
