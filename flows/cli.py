@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anythin
 """
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -120,7 +121,9 @@ def _console() -> Console:
 
 
 def _be_quiet() -> None:
-    """Keep other libraries' notes off the terminal."""
+    """Keep other libraries' notes off the terminal; before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)

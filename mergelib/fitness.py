@@ -1,6 +1,7 @@
 """The judge of a search: what a few anchor items say of a candidate's accuracy on all items."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mergelib.errors import SearchError
+from mergelib.errors import InputError
 from mergelib.estimators import (
     ESTIMATORS,
     Estimates,
@@ -39,7 +40,7 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
         their standard errors, and whether the item is an anchor.
 
     Raises:
-        SearchError: an endpoint has no scored response to a benchmark.
+        InputError: an endpoint has no scored response to a benchmark; with the reason.
     """
     search = bench.search
     random = np.random.default_rng([search.seed, 0xA2C40])  # a stream of its own
@@ -51,7 +52,8 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
         matrix = response_matrix(responses, name, models, items)
         for endpoint, digest in zip(search.endpoints, endpoints, strict=True):
             if np.isnan(matrix[models.index(digest)]).all():
-                raise SearchError(f"{name}: {endpoint} has no scored answer; see responses/")
+                why = _commonest(responses["reason"].to_pylist())
+                raise InputError(f"{name}: no answer of {endpoint} can be scored: {why}")
         bank = calibrate(matrix, items).bank
         context = SelectionContext(
             bank=bank,
@@ -64,6 +66,11 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
         table = table.append_column("anchor", [[n in chosen for n in range(len(items))]])
         tables.append(table.add_column(0, "benchmark", [[name] * len(items)]))
     return pa.concat_tables(tables)
+
+
+def _commonest(reasons: Sequence[str | None]) -> str:
+    """The commonest reason why answers were not scored."""
+    return Counter(reason for reason in reasons if reason is not None).most_common(1)[0][0]
 
 
 @dataclass(frozen=True)

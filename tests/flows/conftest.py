@@ -18,6 +18,7 @@ from tests.conftest import DATA, small_search
 def prefect_server() -> Iterator[None]:
     """A temporary Prefect server and database."""
     os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     with prefect_test_harness(server_startup_timeout=180):
         yield
 

@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -130,16 +131,19 @@ def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path):
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    """A failing rename, which cannot be caused between two renames that work."""
     folder = tmp_path / "folder"
     write_folder(folder, lambda partial: (partial / "old.txt").write_text("old"))
+    replace = Path.replace
 
-    def fill_and_lose(partial):
-        partial.rmdir()
-        partial.write_text("a file where a folder should be")
-        partial.unlink()
+    def replace_but_not_with_the_new(path, target):
+        if (path / "new.txt").exists():
+            raise OSError("stale file handle")
+        return replace(path, target)
 
-    with pytest.raises(OSError, match="No such file"):
-        write_folder(folder, fill_and_lose)
+    monkeypatch.setattr(Path, "replace", replace_but_not_with_the_new)
+    with pytest.raises(OSError, match="stale file handle"):
+        write_folder(folder, lambda partial: (partial / "new.txt").write_text("new"))
     assert names(folder) == ["old.txt"]
     assert names(tmp_path) == ["folder"]

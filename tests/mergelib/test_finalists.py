@@ -1,0 +1,140 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mergelib.errors import SearchError
+from mergelib.finalists import (
+    Contender,
+    best_of,
+    decide,
+    finalists_table,
+    front,
+    front_hypervolume,
+)
+from mergelib.intervals import paired_difference, wilson
+from mergelib.tables import Answered, responses_table
+from mergelib.workbench import nothing_done
+
+
+def _bench(*names: str) -> Any:
+    return SimpleNamespace(benchmarks=dict.fromkeys(names))
+
+
+def _candidates(*rows: tuple[str, float | None, float | None]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {
+                "individual": name,
+                "recipe": f"recipe of {name}",
+                "status": "ok" if a is not None else "failed",
+                "estimate_a": a,
+                "estimate_b": b,
+            }
+            for name, a, b in rows
+        ]
+    )
+
+
+def _contender(name: str, role: str) -> Contender:
+    return Contender(name, name, role, f"recipe of {name}", {"a": 0.5})
+
+
+def _responses(right: dict[str, str], benchmark: str = "a") -> pa.Table:
+    """Rows from strings of 1, 0 and - (not scored), an item each."""
+    answers = []
+    for model, marks in right.items():
+        asked = {benchmark: [str(n) for n in range(len(marks))]}
+        evaluation = nothing_done("ok", None)
+        evaluation["responses"][benchmark] = [
+            [None, None, "", "why"] if mark == "-" else [int(mark), float(mark), "", None]
+            for mark in marks
+        ]
+        answers.append(Answered(model, asked, evaluation, False))
+    return responses_table(answers)
+
+
+def test_the_best_estimates_are_chosen_once_each_and_the_latest_of_equals() -> None:
+    table = _candidates(
+        ("w", 0.9, 0), ("x", 0.5, 0), ("y", None, None), ("w", 0.9, 0), ("z", 0.5, 0), ("v", 0.1, 0)
+    )
+    chosen = best_of(table, _bench("a"), 3, "finalist")
+    assert [c.model for c in chosen] == ["w", "z", "x"]
+    assert chosen[0].estimates == {"a": 0.9}
+    assert chosen[0].role == "finalist"
+    with pytest.raises(SearchError, match="no candidate could be scored"):
+        best_of(_candidates(("y", None, None)), _bench("a"), 3, "finalist")
+
+
+def test_several_objectives_take_front_after_front_without_doubles() -> None:
+    table = _candidates(
+        ("left", 0.1, 0.9),
+        ("right", 0.9, 0.1),
+        ("same as right", 0.9, 0.1),
+        ("inner", 0.5, 0.05),
+        ("worst", 0.05, 0.04),
+    )
+    chosen = [c.model for c in best_of(table, _bench("a", "b"), 3, "finalist")]
+    assert sorted(chosen) == ["inner", "left", "same as right"]
+
+
+def test_the_deciding_items_decide() -> None:
+    contenders = [_contender("x", "finalist"), _contender("y", "finalist")]
+    assert decide(contenders, _responses({"x": "1100", "y": "1110"}), "a").model == "y"
+    assert decide(contenders, _responses({"x": "1100", "y": "1100"}), "a").model == "x"
+    assert decide(contenders, _responses({"x": "----", "y": "0000"}), "a").model == "y"
+    with pytest.raises(SearchError, match="no finalist could be scored"):
+        decide(contenders, _responses({"x": "----", "y": "----"}), "a")
+
+
+def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
+    contenders = [
+        _contender("base", "base"),
+        _contender("weak", "endpoint"),
+        _contender("strong", "endpoint"),
+        _contender("even", "uniform"),
+        _contender("won", "finalist"),
+        _contender("lost", "finalist"),
+    ]
+    marks = {
+        "base": "0000000000",
+        "weak": "1000000000",
+        "strong": "1110000000",
+        "even": "1111000000",
+        "won": "1111111-00",
+        "lost": "1111100000",
+    }
+    table = finalists_table(contenders, {"won"}, _responses(marks), ["a"])
+    rows = {row["model"]: row for row in table.to_pylist()}
+    assert [row["role"] for row in rows.values()] == [
+        *("base", "endpoint", "endpoint", "uniform", "winner", "finalist")
+    ]
+    assert rows["won"]["items"] == 9
+    assert rows["won"]["score"] == pytest.approx(7 / 9)
+    interval = wilson(7, 9)
+    assert (rows["won"]["low"], rows["won"]["high"]) == pytest.approx((interval.low, interval.high))
+    ours = [1, 1, 1, 1, 1, 1, 1, float("nan"), 0, 0]
+    gap = paired_difference(ours, [1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
+    assert rows["won"]["diff"] == pytest.approx(gap.value) == pytest.approx(4 / 9)
+    assert rows["won"]["diff_low"] == pytest.approx(gap.low)
+    assert [rows["strong"][key] for key in ("diff", "diff_low", "diff_high")] == [0, 0, 0]
+    assert rows["weak"]["recipe"] is None
+    assert rows["won"]["recipe"] == "recipe of won"
+
+
+def test_a_front_counts_endpoints_too() -> None:
+    contenders = [_contender("parent", "endpoint"), *(_contender(n, "finalist") for n in "xyz")]
+    responses = pa.concat_tables(
+        [
+            _responses({"parent": "1110", "x": "1100", "y": "1111", "z": "1000"}, "a"),
+            _responses({"parent": "1100", "x": "1000", "y": "1000", "z": "1111"}, "b"),
+        ]
+    )
+    assert front(contenders, responses, ["a", "b"]) == {"parent", "y", "z"}
+    table = finalists_table(contenders, {"parent", "y", "z"}, responses, ["a", "b"])
+    roles = {row["model"]: row["role"] for row in table.to_pylist()}
+    assert roles == {"parent": "endpoint", "x": "finalist", "y": "winner", "z": "winner"}
+    # y dominates 1 x .25, z .25 x 1, both .25 x .25.
+    assert front_hypervolume(table, ["a", "b"], ["winner"]) == pytest.approx(0.25 + 0.25 - 0.0625)
+    assert front_hypervolume(table, ["a", "b"], ["base"]) == 0

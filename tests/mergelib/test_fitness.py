@@ -1,0 +1,125 @@
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mergelib.errors import InputError
+from mergelib.fitness import (
+    Judge,
+    all_asked,
+    calibrate_banks,
+    calibration_plan,
+    fitness_matrix,
+)
+from mergelib.search import parse_search
+from mergelib.tables import Answered, responses_table
+from mergelib.workbench import Evaluation, Workbench, nothing_done
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    from tests.conftest import small_search
+
+    return Workbench(parse_search(small_search(), "test"))
+
+
+def _evaluation(asked: dict[str, list[str]], right: set[str]) -> Evaluation:
+    evaluation = nothing_done("ok", None)
+    for name, ids in asked.items():
+        marks = [int(item in right) for item in ids]
+        evaluation["responses"][name] = [[mark, float(mark), "", None] for mark in marks]
+        evaluation["items"] += len(ids)
+    return evaluation
+
+
+@pytest.fixture(scope="module")
+def prepared(bench: Workbench) -> pa.Table:
+    """Responses as if math knew the first 30 items, ja the last 10, and merges something else."""
+    everything = all_asked(bench, "search")
+    ids = everything["zoo_ja"]
+    known = {"base": set(ids[:2]), "math": set(ids[:30]), "ja": set(ids[30:])}
+    answers = [
+        Answered(c.fingerprint, everything, _evaluation(everything, known[c.name]), False)
+        for c in bench.checkpoints.values()
+    ]
+    for number, (recipe, asked) in enumerate(calibration_plan(bench)):
+        model = bench.model_digest(recipe.to_yaml())
+        answers.append(Answered(model, asked, _evaluation(asked, set(ids[number::3])), False))
+    return responses_table(answers)
+
+
+@pytest.fixture(scope="module")
+def judge(bench: Workbench, prepared: pa.Table) -> Judge:
+    return Judge(bench, calibrate_banks(bench, prepared), prepared)
+
+
+def test_calibration_merges_answer_overlapping_random_shares(bench: Workbench) -> None:
+    plan = calibration_plan(bench)
+    shares = [set(asked["zoo_ja"]) for _, asked in plan]
+    assert [len(share) for share in shares] == [20, 20, 20]
+    assert len(set.union(*shares)) > 20
+    assert len({recipe.to_yaml() for recipe, _ in plan}) == 3
+    assert [r.to_yaml() for r, _ in calibration_plan(bench)] == [r.to_yaml() for r, _ in plan]
+
+
+def test_anchors_are_items_of_the_search_pool_and_deciding_items_are_others(
+    bench: Workbench, judge: Judge
+) -> None:
+    pool = set(all_asked(bench, "search")["zoo_ja"])
+    anchors = set(judge.anchors["zoo_ja"])
+    deciding = set(judge.unseen(20, seed=0)["zoo_ja"])
+    assert len(anchors) == 10
+    assert len(deciding) == 20
+    assert anchors <= pool
+    assert deciding <= pool - anchors
+    assert len(judge.unseen(1000, seed=0)["zoo_ja"]) == 30
+
+
+def test_more_right_answers_estimate_higher(judge: Judge) -> None:
+    asked = judge.anchors
+    ids = asked["zoo_ja"]
+    answered = [
+        Answered(str(n), asked, _evaluation(asked, set(ids[:n])), False) for n in (0, 5, 10)
+    ]
+    (estimates,) = judge.estimate(answered).values()
+    assert np.all(np.diff(estimates.value) > 0)
+    assert np.all(estimates.low <= estimates.value)
+    assert np.all(estimates.value <= estimates.high)
+
+
+def test_a_failed_candidate_is_in_the_table_without_a_score(bench: Workbench, judge: Judge) -> None:
+    asked = judge.anchors
+    genome = [0.5] * bench.space.dimension
+    recipe = bench.space.decode(genome)
+    answered = [
+        Answered("good", asked, _evaluation(asked, set(asked["zoo_ja"][:5])), True),
+        Answered("bad", asked, nothing_done("failed", "tensor x is not finite"), False),
+    ]
+    table = judge.table(7, [genome, genome], [recipe, recipe], answered)
+    good, bad = table.to_pylist()
+    assert (good["status"], good["generation"], good["reused"]) == ("ok", 7, True)
+    assert (bad["status"], bad["reason"]) == ("failed", "tensor x is not finite")
+    assert bad["fitness"] is None
+    assert np.isnan(fitness_matrix(table, ["zoo_ja"])).tolist() == [[False], [True]]
+
+
+def test_unscored_answers_count_as_not_asked(judge: Judge) -> None:
+    asked = judge.anchors
+    half = _evaluation(asked, set(asked["zoo_ja"]))
+    nulls: list[list[Any]] = [[None, None, "", "no answer"]] * 5
+    half["responses"]["zoo_ja"][5:] = nulls
+    fewer = {"zoo_ja": asked["zoo_ja"][:5]}
+    alone = Answered("b", fewer, _evaluation(fewer, set(asked["zoo_ja"])), False)
+    (both,) = judge.estimate([Answered("a", asked, half, False), alone]).values()
+    assert both.value[0] == pytest.approx(both.value[1])
+
+
+def test_an_endpoint_without_a_score_is_an_input_error(bench: Workbench) -> None:
+    everything = all_asked(bench, "search")
+    answers = [
+        Answered(c.fingerprint, everything, nothing_done("failed", "metric is no number"), False)
+        for c in bench.checkpoints.values()
+    ]
+    with pytest.raises(InputError, match="can be scored: metric is no number"):
+        calibrate_banks(bench, responses_table(answers))

@@ -1,0 +1,87 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mergelib.tables import (
+    RESPONSE_SCHEMA,
+    Answered,
+    generation_schema,
+    response_matrix,
+    responses_table,
+)
+from mergelib.workbench import nothing_done
+
+ASKED = {"ja": ["i1", "i2"], "de": ["i1"]}
+
+
+@pytest.fixture
+def evaluation():
+    return nothing_done("ok", None) | {
+        "responses": {
+            "ja": [[1, 1.0, "12", None], [None, None, "", "no number in the answer"]],
+            "de": [[0, 0.25, "13", None]],
+        },
+        "items": 3,
+        "seconds_answer": 1.5,
+    }
+
+
+def test_a_row_for_each_model_and_item(evaluation):
+    table = responses_table([Answered("m", ASKED, evaluation, False)])
+    assert table.schema == RESPONSE_SCHEMA
+    columns = ("model", "benchmark", "item_id", "response", "value", "answer", "reason", "seconds")
+    assert table.to_pylist() == [
+        dict(zip(columns, row, strict=True))
+        for row in (
+            ("m", "ja", "i1", 1, 1.0, "12", None, 0.5),
+            ("m", "ja", "i2", None, None, "", "no number in the answer", 0.5),
+            ("m", "de", "i1", 0, 0.25, "13", None, 0.5),
+        )
+    ]
+
+
+def test_a_failed_model_is_not_scored_with_the_reason():
+    failed = nothing_done("failed", "tensor x has values that are not finite")
+    rows = responses_table([Answered("m", ASKED, failed, False)]).to_pylist()
+    assert [(row["benchmark"], row["item_id"]) for row in rows] == [
+        ("ja", "i1"),
+        ("ja", "i2"),
+        ("de", "i1"),
+    ]
+    assert {row["response"] for row in rows} == {row["value"] for row in rows} == {None}
+    assert {row["reason"] for row in rows} == {"tensor x has values that are not finite"}
+    assert {row["seconds"] for row in rows} == {0}
+
+
+def test_no_evaluations_are_an_empty_table_with_its_columns():
+    assert responses_table([]).schema == RESPONSE_SCHEMA
+    assert responses_table([Answered("m", {}, nothing_done("ok", None), True)]).num_rows == 0
+
+
+def test_responses_that_do_not_fit_the_items_are_refused(evaluation):
+    with pytest.raises(ValueError, match="zip"):
+        responses_table([Answered("m", {"ja": ["i1"]}, evaluation, False)])
+
+
+def test_a_matrix_has_nan_where_nothing_was_scored(evaluation):
+    other = nothing_done("failed", "no")
+    table = responses_table(
+        [Answered("m", ASKED, evaluation, False), Answered("n", {"ja": ["i1"]}, other, True)]
+    )
+    matrix = response_matrix(table, "ja", ["n", "m", "unknown"], ["i2", "i1", "i9"])
+    nan = np.nan
+    np.testing.assert_array_equal(matrix, [[nan] * 3, [nan, 1, nan], [nan] * 3])
+    np.testing.assert_array_equal(response_matrix(table, "de", ["m"], ["i1"]), [[0]])
+    assert response_matrix(table, "de", [], ["i1"]).shape == (0, 1)
+
+
+def test_a_generations_columns():
+    schema = generation_schema(["zoo_ja", "zoo_de"])
+    assert schema.names == [
+        *("generation", "individual", "genome", "recipe", "fitness", "status", "reason", "items"),
+        *("estimate_zoo_ja", "low_zoo_ja", "high_zoo_ja"),
+        *("estimate_zoo_de", "low_zoo_de", "high_zoo_de"),
+        *("reused", "seconds_merge", "seconds_answer"),
+    ]
+    assert schema.field("genome").type == pa.list_(pa.float64())
+    assert schema.field("reused").type == pa.bool_()
