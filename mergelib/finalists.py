@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mergelib.errors import SearchError
 from mergelib.evolution.front import hypervolume, non_dominated, spread
 from mergelib.fitness import fitness_matrix
-from mergelib.intervals import Interval, paired_difference, wilson
+from mergelib.intervals import paired_difference, wilson
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench
 
@@ -33,6 +33,9 @@ FINALIST_SCHEMA = pa.schema(
         "diff": pa.float64(),
         "diff_low": pa.float64(),
         "diff_high": pa.float64(),
+        "uniform_diff": pa.float64(),
+        "uniform_diff_low": pa.float64(),
+        "uniform_diff_high": pa.float64(),
         "estimate": pa.float64(),
         "recipe": pa.string(),
     }
@@ -160,7 +163,8 @@ def finalists_table(
 
     Returns:
         A row for each contender and benchmark (`FINALIST_SCHEMA`): the mean with its 95 % Wilson
-        interval, and the paired difference to that benchmark's best endpoint with Newcombe's.
+        interval, and the paired differences to that benchmark's best endpoint (`diff`) and best
+        uniform merge (`uniform_diff`) with Newcombe's.
     """
     models = [contender.model for contender in contenders]
     rows: list[dict[str, Any]] = []
@@ -168,14 +172,11 @@ def finalists_table(
         asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
         items = list(dict.fromkeys(asked["item_id"].to_pylist()))
         matrix = response_matrix(responses, name, models, items)
-        endpoints = [n for n, c in enumerate(contenders) if c.role == "endpoint"]
-        best = max(endpoints, key=lambda n: float(np.nanmean(matrix[n])))
+        best_endpoint = _best(contenders, matrix, "endpoint")
+        best_uniform = _best(contenders, matrix, "uniform")
         for number, (contender, row) in enumerate(zip(contenders, matrix, strict=True)):
             scored = int((~np.isnan(row)).sum())
             interval = wilson(np.nansum(row), scored)
-            # A model does not differ from itself; the formula would allow for it.
-            itself = number == best
-            difference = _NONE if itself else paired_difference(row, matrix[best])
             is_winner = contender.role == "finalist" and contender.model in winners
             rows.append(
                 {
@@ -187,9 +188,8 @@ def finalists_table(
                     "score": float(interval.value),
                     "low": float(interval.low),
                     "high": float(interval.high),
-                    "diff": float(difference.value),
-                    "diff_low": float(difference.low),
-                    "diff_high": float(difference.high),
+                    **_difference("diff", matrix, number, best_endpoint),
+                    **_difference("uniform_diff", matrix, number, best_uniform),
                     "estimate": contender.estimates.get(name),
                     "recipe": contender.reference if contender.role not in _PARENTS else None,
                 }
@@ -198,7 +198,24 @@ def finalists_table(
 
 
 _PARENTS = ("base", "endpoint")
-_NONE = Interval(np.zeros(()), np.zeros(()), np.zeros(()))
+
+
+def _best(contenders: Sequence[Contender], matrix: NDArray[np.float64], role: str) -> int:
+    """Which row has the highest mean among the contenders of a role."""
+    rows = [number for number, contender in enumerate(contenders) if contender.role == role]
+    return max(rows, key=lambda number: float(np.nanmean(matrix[number])))
+
+
+def _difference(name: str, matrix: NDArray[np.float64], row: int, other: int) -> dict[str, float]:
+    """A row's paired difference to another: exactly 0 to itself, which the formula would spread."""
+    if row == other:
+        return {name: 0.0, f"{name}_low": 0.0, f"{name}_high": 0.0}
+    interval = paired_difference(matrix[row], matrix[other])
+    return {
+        name: float(interval.value),
+        f"{name}_low": float(interval.low),
+        f"{name}_high": float(interval.high),
+    }
 
 
 def _scores(

@@ -73,15 +73,13 @@ class Result:
                 f"the space of scores; the endpoints dominate {percent(endpoints)} %."
             )
         (winner,) = self.with_role("winner")
-        sure = winner["diff_low"] > 0
-        gap = f"{signed(winner['diff'])} points to the best endpoint"
-        interval = f"95 % interval {signed(winner['diff_low'])} to {signed(winner['diff_high'])}"
         sentence = (
             f"The winner answers {percent(winner['score'])} % of {winner['items']} fresh items: "
-            f"{gap} ({interval})."
+            f"{_gap(winner, 'diff')} to the best endpoint, "
+            f"{_gap(winner, 'uniform_diff')} to the best uniform merge."
         )
-        if not sure:
-            sentence += " The interval holds 0: the search has not shown a gain."
+        if winner["diff_low"] <= 0:
+            sentence += " The first interval holds 0: the search has not shown a gain."
         return sentence
 
     @cached_property
@@ -113,6 +111,12 @@ class Result:
             f"evaluation of the same {self.ledger['models']} models "
             f"({self.ledger['times_less']:.1f} times less)"
         )
+
+
+def _gap(row: Mapping[str, Any], name: str) -> str:
+    """A paired difference with its 95 % interval, in points."""
+    low, high = signed(row[f"{name}_low"]), signed(row[f"{name}_high"])
+    return f"{signed(row[name])} points (95 %: {low} to {high})"
 
 
 def render_report(result: Result) -> str:

@@ -119,21 +119,32 @@ def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
     assert rows["won"]["diff"] == pytest.approx(gap.value) == pytest.approx(4 / 9)
     assert rows["won"]["diff_low"] == pytest.approx(gap.low)
     assert [rows["strong"][key] for key in ("diff", "diff_low", "diff_high")] == [0, 0, 0]
+    to_uniform = paired_difference(ours, [1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert rows["won"]["uniform_diff"] == pytest.approx(to_uniform.value)
+    assert rows["won"]["uniform_diff_low"] == pytest.approx(to_uniform.low)
     assert rows["weak"]["recipe"] is None
     assert rows["won"]["recipe"] == "recipe of won"
 
 
 def test_a_front_counts_endpoints_too() -> None:
-    contenders = [_contender("parent", "endpoint"), *(_contender(n, "finalist") for n in "xyz")]
+    parents = [_contender("parent", "endpoint"), _contender("even", "uniform")]
+    contenders = [*parents, *(_contender(name, "finalist") for name in "xyz")]
+    first = {"x": "1100", "y": "1111", "z": "1000"}
+    second = {"x": "1000", "y": "1000", "z": "1111"}
     responses = pa.concat_tables(
         [
-            _responses({"parent": "1110", "x": "1100", "y": "1111", "z": "1000"}, "a"),
-            _responses({"parent": "1100", "x": "1000", "y": "1000", "z": "1111"}, "b"),
+            _responses(
+                {"parent": "1110", "even": "0000", "x": "1100", "y": "1111", "z": "1000"}, "a"
+            ),
+            _responses(
+                {"parent": "1100", "even": "0000", "x": "1000", "y": "1000", "z": "1111"}, "b"
+            ),
         ]
     )
     assert front(contenders, responses, ["a", "b"]) == {"parent", "y", "z"}
     table = finalists_table(contenders, {"parent", "y", "z"}, responses, ["a", "b"])
     roles = {row["model"]: row["role"] for row in table.to_pylist()}
+    del roles["even"]
     assert roles == {"parent": "endpoint", "x": "finalist", "y": "winner", "z": "winner"}
     # y dominates 1 x .25, z .25 x 1, both .25 x .25.
     assert front_hypervolume(table, ["a", "b"], ["winner"]) == pytest.approx(0.25 + 0.25 - 0.0625)

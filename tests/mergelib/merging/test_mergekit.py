@@ -7,6 +7,7 @@ import torch
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError
@@ -182,6 +183,27 @@ def test_random_masks_keep_about_the_density(method, llama):
         changed += int((value != base[name].float()).sum())
         total += value.numel()
     assert changed / total == pytest.approx(0.3, abs=0.02)
+
+
+def test_arcee_fusion_draws_samples_of_large_tensors(tmp_path, llama):
+    """Above a million elements it looks at a random sample: the seed decides those too."""
+    config = LlamaConfig.from_pretrained(llama.base.folder, vocab_size=32_000)
+    config.update({"num_hidden_layers": 1, "tie_word_embeddings": True})
+    checkpoints = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for name in ("one", "two"):
+            LlamaForCausalLM(config).save_pretrained(tmp_path / name)
+            checkpoints[name] = Checkpoint(name, tmp_path / name)
+
+    def merged(seed: int) -> dict[str, torch.Tensor]:
+        return dict(MergekitMerger(checkpoints, seed).merge(RECIPES["arcee_fusion"]))
+
+    first = merged(0)
+    assert first["model.embed_tokens.weight"].numel() > 1_000_000
+    torch.manual_seed(99)
+    assert_same(merged(0), first)
+    assert differ(merged(1), first)
 
 
 def test_the_global_random_numbers_are_left_alone(merger):
