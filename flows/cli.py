@@ -51,7 +51,7 @@ def evolve(search: SearchFile, store: Store = Path("runs"), set_: Overrides = No
 def check(search: SearchFile, set_: Overrides = None) -> None:
     """Check a search file, its models and its benchmarks; write nothing."""
     _be_quiet()
-    from mergelib.search import load_search
+    from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
@@ -92,7 +92,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     _be_quiet()
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
-    from mergelib.search import load_search
+    from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)

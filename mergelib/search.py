@@ -6,11 +6,9 @@ opening a checkpoint or a benchmark is checked here; the rest in `mergelib.check
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,6 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from mergelib.errors import InputError, unknown
 from mergelib.estimators import ESTIMATORS
 from mergelib.evolution.algorithms import ALGORITHMS
+from mergelib.faults import one_line_each
 from mergelib.irt.selection import SELECTIONS
 from mergelib.merging.methods import (
     check_models,
@@ -240,38 +239,8 @@ def _named_twice(names: Sequence[str]) -> str | None:
     return next((name for name in names if names.count(name) > 1), None)
 
 
-def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
-    """Read a search file.
-
-    Args:
-        path: the YAML file.
-        overrides: "key=value" settings that win over the file; keys are dotted
-            ("evolution.generations"), list entries by number ("objectives.0.metric"), values YAML.
-
-    Returns:
-        The search, with every local path in it made absolute.
-
-    Raises:
-        InputError: the file cannot be read or says something that is not allowed; one line for
-            each fault, naming the key, the value and what is allowed.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise InputError(f"{path}: cannot be read: {reason}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: a search file is a mapping of keys, such as name: my-search")
-    for override in overrides:
-        _apply(document, override)
-    _make_paths_absolute(document, path.resolve().parent)
-    return parse_search(document, str(path))
-
-
 def parse_search(document: Any, where: str) -> Search:
-    """Check a search file's content; see `load_search`.
+    """Check a search file's content; see `mergelib.search_file.load_search`.
 
     Args:
         document: the parsed YAML.
@@ -283,112 +252,5 @@ def parse_search(document: Any, where: str) -> Search:
     try:
         return Search.model_validate(document)
     except ValidationError as error:
-        lines = [f"{where}: {line}" for line in _one_line_each(error.errors())]
+        lines = [f"{where}: {line}" for line in one_line_each(error.errors(), Search)]
         raise InputError("\n".join(dict.fromkeys(lines))) from error
-
-
-_UNION_TAGS = {"<range>", "<value>", "literal['auto']", "constrained-int"}
-
-
-def _one_line_each(faults: Iterable[Any]) -> Iterator[str]:
-    """Say each of pydantic's faults as "key.path: value: what is allowed"."""
-    by_path: dict[tuple[Any, ...], list[Any]] = {}
-    for fault in faults:
-        path = tuple(part for part in fault["loc"] if part not in _UNION_TAGS)
-        by_path.setdefault(path, []).append(fault)
-    for path, same_key in by_path.items():
-        # pydantic counts only the faultless entries of a list.
-        inner = any(other[: len(path)] == path and other != path for other in by_path)
-        if not (inner and same_key[0]["type"] == "too_short"):
-            yield _one_line(path, same_key)
-
-
-def _one_line(path: tuple[Any, ...], faults: Sequence[Any]) -> str:
-    """Say what is wrong with one key; several faults are the alternatives of a union."""
-    key = ".".join(str(part) for part in path)
-    kind, value = faults[0]["type"], faults[0]["input"]
-    if kind == "extra_forbidden":
-        *parents, last = path
-        return f"{key}: " + unknown("a key here", str(last), _keys_at(parents))
-    if kind == "missing":
-        return f"{key}: is required"
-    if kind == "too_short":
-        context = faults[0]["ctx"]
-        noun = "entries" if context["min_length"] > 1 else "entry"
-        return (
-            f"{key}: at least {context['min_length']} {noun} needed, "
-            f"{context['actual_length']} given"
-        )
-    if kind == "value_error":
-        message = str(faults[0]["msg"]).removeprefix("Value error, ")
-        return message if message.startswith(key) else f"{key}: {message}"
-    messages = ", or ".join(fault["msg"][0].lower() + fault["msg"][1:] for fault in faults)
-    shapes = {"model_type": "mapping of keys", "dict_type": "mapping", "tuple_type": "list"}
-    if kind in shapes:
-        messages = f"must be a {shapes[kind]}"
-    kinds = {dict: "a mapping", list: "a list", type(None): "nothing"}
-    return f"{key}: {kinds.get(type(value)) or repr(value)}: {messages}"
-
-
-def _keys_at(path: list[Any]) -> list[str]:
-    """The keys that may stand at a place in a search file."""
-    model: Any = Search
-    for part in path:
-        # Below merge.parameters, the keys are the method's and the values ranges.
-        field = None if isinstance(part, int) else model.model_fields.get(part)
-        if field is not None:
-            choices = (field.annotation, *getattr(field.annotation, "__args__", ()))
-            parts = (c for c in choices if isinstance(c, type) and issubclass(c, _Part))
-            model = next(parts, Range)
-    return list(model.model_fields)
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set {override}: write key=value, such as evolution.generations=20")
-    *parents, last = key.split(".")
-    place: Any = document
-    for part in parents:
-        place = _step(place, part, override)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: {text!r} is not YAML") from error
-    if isinstance(place, list):
-        _step(place, last, override)
-        place[int(last)] = value
-    else:
-        place[last] = value
-
-
-def _step(place: Any, part: str, override: str) -> Any:
-    if isinstance(place, list):
-        if not part.isdecimal() or int(part) >= len(place):
-            raise InputError(
-                f"--set {override}: {part!r} is not an entry; allowed: 0 to {len(place) - 1}"
-            )
-        return place[int(part)]
-    below = place.setdefault(part, {}) if isinstance(place, dict) else None
-    if not isinstance(below, dict | list):
-        raise InputError(f"--set {override}: {part!r} holds a value, not further keys")
-    return below
-
-
-def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
-    """Turn every model and benchmark that is a path beside the search file into an absolute one."""
-
-    def absolute(value: Any) -> Any:
-        if not isinstance(value, str) or not value:
-            return value
-        path = folder / (Path(value).expanduser() if value.startswith("~/") else value)
-        return str(path.resolve()) if path.exists() else value
-
-    if document.get("base"):
-        document["base"] = absolute(document["base"])
-    if isinstance(document.get("endpoints"), list):
-        document["endpoints"] = [absolute(endpoint) for endpoint in document["endpoints"]]
-    objectives = document.get("objectives")
-    for objective in objectives if isinstance(objectives, list) else []:
-        if isinstance(objective, dict) and "benchmark" in objective:
-            objective["benchmark"] = absolute(objective["benchmark"])

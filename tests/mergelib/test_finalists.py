@@ -129,8 +129,6 @@ def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
 def test_a_front_counts_endpoints_too() -> None:
     parents = [_contender("parent", "endpoint"), _contender("even", "uniform")]
     contenders = [*parents, *(_contender(name, "finalist") for name in "xyz")]
-    first = {"x": "1100", "y": "1111", "z": "1000"}
-    second = {"x": "1000", "y": "1000", "z": "1111"}
     responses = pa.concat_tables(
         [
             _responses(

@@ -10,7 +10,8 @@ from mergelib.estimators import ESTIMATORS
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.irt.selection import SELECTIONS
 from mergelib.merging.methods import merge_methods
-from mergelib.search import Range, Search, load_search, parse_search
+from mergelib.search import Range, Search, parse_search
+from mergelib.search_file import load_search
 
 
 def put(content: Any, path: str, value: Any) -> None:

@@ -1,0 +1,91 @@
+"""Reading a search file: YAML, overrides from the command line, paths beside the file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mergelib.errors import InputError
+from mergelib.search import Search, parse_search
+
+
+def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
+    """Read a search file.
+
+    Args:
+        path: the YAML file.
+        overrides: "key=value" settings that win over the file; keys are dotted
+            ("evolution.generations"), list entries by number ("objectives.0.metric"), values YAML.
+
+    Returns:
+        The search, with every local path in it made absolute.
+
+    Raises:
+        InputError: the file cannot be read or says something that is not allowed; one line for
+            each fault, naming the key, the value and what is allowed.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: a search file is a mapping of keys, such as name: my-search")
+    for override in overrides:
+        _apply(document, override)
+    _make_paths_absolute(document, path.resolve().parent)
+    return parse_search(document, str(path))
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override}: write key=value, such as evolution.generations=20")
+    *parents, last = key.split(".")
+    place: Any = document
+    for part in parents:
+        place = _step(place, part, override)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: {text!r} is not YAML") from error
+    if isinstance(place, list):
+        _step(place, last, override)
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def _step(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, list):
+        if not part.isdecimal() or int(part) >= len(place):
+            raise InputError(
+                f"--set {override}: {part!r} is not an entry; allowed: 0 to {len(place) - 1}"
+            )
+        return place[int(part)]
+    below = place.setdefault(part, {}) if isinstance(place, dict) else None
+    if not isinstance(below, dict | list):
+        raise InputError(f"--set {override}: {part!r} holds a value, not further keys")
+    return below
+
+
+def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
+    """Turn every model and benchmark that is a path beside the search file into an absolute one."""
+
+    def absolute(value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        path = folder / (Path(value).expanduser() if value.startswith("~/") else value)
+        return str(path.resolve()) if path.exists() else value
+
+    if document.get("base"):
+        document["base"] = absolute(document["base"])
+    if isinstance(document.get("endpoints"), list):
+        document["endpoints"] = [absolute(endpoint) for endpoint in document["endpoints"]]
+    objectives = document.get("objectives")
+    for objective in objectives if isinstance(objectives, list) else []:
+        if isinstance(objective, dict) and "benchmark" in objective:
+            objective["benchmark"] = absolute(objective["benchmark"])
