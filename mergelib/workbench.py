@@ -188,17 +188,15 @@ class Workbench:
             return nothing_done("failed", str(error))
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
-        for name, ids in asked.items():
-            if not ids:
-                continue
-            benchmark = self.benchmarks[name]
-            items = benchmark.find(ids)
-            raw, spent = self._answerer.answer(items)
-            responses = score(benchmark, items, raw)
+        items = {name: self.benchmarks[name].find(ids) for name, ids in asked.items()}
+        raw, spent = self._answerer.answer([item for part in items.values() for item in part])
+        answers = iter(raw)
+        for name, part in items.items():
+            responses = score(self.benchmarks[name], part, [next(answers) for _ in part])
             evaluation["responses"][name] = [list(response) for response in responses]
-            evaluation["items"] += len(items)
-            evaluation["tokens"] += spent.tokens
-            evaluation["flops"] += spent.flops
+        evaluation["items"] = len(raw)
+        evaluation["tokens"] = spent.tokens
+        evaluation["flops"] = spent.flops
         evaluation["seconds_answer"] = time.perf_counter() - merged
         return evaluation
 

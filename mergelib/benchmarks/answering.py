@@ -68,22 +68,26 @@ class Answerer:
         """Ask every request of every item.
 
         Args:
-            items: what to ask; all of one benchmark, since a batch is of one kind.
+            items: what to ask, of one benchmark or several: requests of a kind share batches.
 
         Returns:
             The raw answers, an entry for each item, and what they cost.
         """
         self._spent = Spending()
-        requests = [
-            instance
-            for item in items
-            for instance in item.instances
-            for _ in range(instance.repeats or 1)
-        ]
-        kind = requests[0].request_type
-        answers = iter(getattr(self._lm, kind)(requests, disable_tqdm=True))
+        requests: dict[str, list[Any]] = {}
+        for item in items:
+            for instance in item.instances:
+                repeated = [instance] * (instance.repeats or 1)
+                requests.setdefault(instance.request_type, []).extend(repeated)
+        answers = {
+            kind: iter(getattr(self._lm, kind)(asked, disable_tqdm=True))
+            for kind, asked in requests.items()
+        }
         raw = [
-            [[next(answers) for _ in range(instance.repeats or 1)] for instance in item.instances]
+            [
+                [next(answers[instance.request_type]) for _ in range(instance.repeats or 1)]
+                for instance in item.instances
+            ]
             for item in items
         ]
         return raw, self._spent
