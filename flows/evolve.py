@@ -43,9 +43,11 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
     todo = sum(not run.has_generation(number) for number in generations)
     left += todo * search.evolution.population
     if not is_finished(run):
-        contenders = run.search.finalists + UNIFORM_FINALISTS
-        left += contenders + len(bench.checkpoints)
-        left += contenders if len(bench.benchmarks) == 1 else 0
+        finalists = run.search.finalists
+        one = len(bench.benchmarks) == 1
+        left += finalists + UNIFORM_FINALISTS
+        left += len(bench.checkpoints)
+        left += finalists + 1 if one else finalists // 2 + UNIFORM_FINALISTS
     return left
 
 

@@ -12,7 +12,13 @@ from mergelib.tables import Answered, responses_table
 from mergelib.workbench import Asked, open_workbench
 from tasks.candidates import answered
 from tasks.publishing import export, publish
-from tasks.selection import choose_finalists, judge_of, record, score_finalists
+from tasks.selection import (
+    choose_finalists,
+    judge_of,
+    keep_better_half,
+    record,
+    score_finalists,
+)
 
 UNIFORM_FINALISTS = 2
 """How many of the uniform merges are re-scored, to give the best of them its due."""
@@ -41,14 +47,16 @@ def finish(run: str) -> None:
             answers.append(answered(folder, contender.reference, asked, contender.name))
         return answers
 
+    deciding = judge_of(folder).unseen(search.deciding_items, search.seed)
+    answers = let_answer([*candidates, *uniform], deciding)
+    record(run, "deciding", answers)
     winner = None
     if len(names) == 1:
-        deciding = judge_of(folder).unseen(search.deciding_items, search.seed)
-        answers = let_answer([*candidates, *uniform], deciding)
-        record(run, "deciding", answers)
         responses = responses_table(answers)
         winner = finalists.decide(candidates, responses, names[0]).model
         uniform = [finalists.decide(uniform, responses, names[0])]
+    else:
+        candidates = keep_better_half(run, candidates)
     contenders = [*finalists.parents(bench), *uniform, *candidates]
     fresh = let_answer(contenders, all_asked(bench, "fresh"))
     record(run, "fresh", fresh)

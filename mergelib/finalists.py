@@ -1,8 +1,9 @@
 """The end of a search: who is re-scored, who wins, and what is said of each model.
 
-Estimates on anchor items choose the finalists. With one objective, further items of the search
-pool decide between them, so that the winner's score on the fresh items is no maximum over draws.
-With several, the front is taken on the fresh items, over finalists, endpoints and base together.
+Estimates on anchor items choose the finalists, and further items of the search pool decide between
+them. With one objective they choose the winner, so that its score on the fresh items is no maximum
+over draws. With several they choose the better half, and the front is taken on the fresh items,
+over what is left, endpoints and base together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,7 @@ def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
     """Row numbers of distinct scores (n, k), a spread choice of each front before the next."""
     _, first = np.unique(scores, axis=0, return_index=True)
     left = np.sort(first)
+    left = left[~np.isnan(scores[left]).any(axis=1)]
     chosen: list[int] = []
     while left.size and len(chosen) < count:
         chosen += left[spread(scores[left], count - len(chosen))].tolist()
@@ -131,6 +133,17 @@ def decide(contenders: Sequence[Contender], responses: pa.Table, benchmark: str)
     if np.isnan(means).all():
         raise SearchError("no finalist could be scored on the deciding items; see responses/")
     return contenders[int(np.nanargmax(means))]
+
+
+def better_half(contenders: Sequence[Contender], estimates: NDArray[np.float64]) -> list[Contender]:
+    """Half of the contenders, front after front, a spread choice of the last one.
+
+    Args:
+        contenders: whom to choose from.
+        estimates: (contenders, benchmarks), on more items than they were chosen by; NaN failed.
+    """
+    count = -(-len(contenders) // 2)
+    return [contenders[number] for number in _front_after_front(estimates, count)]
 
 
 def front(contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]) -> set[str]:

@@ -22,7 +22,7 @@ from mergelib.irt.bank import ItemBank, calibrate
 from mergelib.irt.selection import SelectionContext, select
 from mergelib.recipes import Recipe
 from mergelib.search import Search
-from mergelib.tables import Answered, generation_schema, response_matrix
+from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
 from mergelib.workbench import Asked, Workbench
 
 _BANK_KEYS = ("benchmark", "anchor")
@@ -140,23 +140,22 @@ class Judge:
             drawn[name] = [others[n] for n in sorted(kept)] or list(scale.anchors)
         return drawn
 
-    def estimate(self, answered: Sequence[Answered]) -> dict[str, Estimates]:
-        """Estimate each candidate's accuracy on each benchmark's search pool.
+    def estimate(self, responses: pa.Table, models: Sequence[str]) -> dict[str, Estimates]:
+        """Estimate models' accuracy on each benchmark's search pool.
+
+        Args:
+            responses: to items of the search pools; others are passed over.
+            models: digests.
 
         Returns:
-            For each benchmark the candidates' estimates; NaN for one that failed.
+            For each benchmark the models' estimates; NaN for one without a scored response.
         """
-        estimates = {}
-        for name, scale in self._scales.items():
-            column = {item: number for number, item in enumerate(scale.items)}
-            responses = np.full((len(answered), len(scale.items)), np.nan)
-            for row, candidate in enumerate(answered):
-                scored = candidate.evaluation["responses"].get(name, [])
-                for item, entry in zip(candidate.asked[name], scored, strict=bool(scored)):
-                    if entry[0] is not None:
-                        responses[row, column[item]] = entry[0]
-            estimates[name] = self._estimator(responses, scale.context)
-        return estimates
+        return {
+            name: self._estimator(
+                response_matrix(responses, name, models, scale.items), scale.context
+            )
+            for name, scale in self._scales.items()
+        }
 
     def table(
         self,
@@ -170,7 +169,8 @@ class Judge:
         `fitness` is the mean of the estimates over the benchmarks: with one benchmark what is
         optimised, with several a number to sort by.
         """
-        estimates = self.estimate(answered)
+        models = [candidate.model for candidate in answered]
+        estimates = self.estimate(responses_table(answered), models)
         rows = []
         for row, candidate in enumerate(answered):
             evaluation = candidate.evaluation

@@ -123,7 +123,7 @@ def render_report(result: Result) -> str:
     """The whole page as HTML, with everything it shows inside it."""
     run, search, ledger = result.run, result.run.search, result.ledger
     winners = result.with_role("winner")
-    deciding = run.path("responses/deciding.parquet")
+    deciding = run.table("responses/deciding.parquet").group_by(["benchmark", "item_id"])
     environment = Environment(undefined=StrictUndefined, autoescape=True)
     template = environment.from_string(
         files("mergelib").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -136,7 +136,7 @@ def render_report(result: Result) -> str:
         rows=result.rows,
         verdict=result.verdict,
         picture=Markup(result.picture),
-        deciding=search.deciding_items if deciding.exists() else 0,
+        deciding=deciding.aggregate([]).num_rows // len(result.names),
         ledger=ledger,
         costs=result.cost_lines,
         optimism=[

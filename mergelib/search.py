@@ -207,7 +207,12 @@ class Search(_Part):
     )
     fitness: Fitness = Fitness()
     evolution: Evolution = Evolution()
-    finalists: int = Field(5, ge=1, description="Candidates that are re-scored at the end")
+    finalists: int = Field(
+        5,
+        ge=1,
+        description="Candidates that answer the deciding items at the end; of several objectives' "
+        "the better half goes on to the fresh items",
+    )
     deciding_items: int = Field(
         200, ge=1, description="Further items of the search pool that decide between finalists"
     )

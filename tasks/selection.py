@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -67,6 +68,18 @@ def choose_finalists(run: str) -> list[Contender]:
     tables = [folder.generation(n) for n in range(search.evolution.generations)]
     bench = open_workbench(search)
     return finalists.best_of(pa.concat_tables(tables), bench, search.finalists, "finalist")
+
+
+@task(task_run_name="keep the better half", cache_policy=NO_CACHE)
+def keep_better_half(run: str, candidates: list[Contender]) -> list[Contender]:
+    """Of several objectives' finalists the better half, by all that they have answered so far."""
+    folder = Run(Path(run))
+    stages = [f"{number:04d}" for number in range(folder.search.evolution.generations)]
+    responses = [folder.table(f"responses/{stage}.parquet") for stage in [*stages, "deciding"]]
+    models = [candidate.model for candidate in candidates]
+    estimates = judge_of(folder).estimate(pa.concat_tables(responses), models)
+    scores = np.array([estimate.value for estimate in estimates.values()]).T
+    return finalists.better_half(candidates, scores)
 
 
 @task(task_run_name="score finalists", cache_policy=NO_CACHE)

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -8,6 +9,7 @@ from mergelib.errors import SearchError
 from mergelib.finalists import (
     Contender,
     best_of,
+    better_half,
     decide,
     finalists_table,
     front,
@@ -77,6 +79,14 @@ def test_several_objectives_take_front_after_front_without_doubles() -> None:
     )
     chosen = [c.model for c in best_of(table, _bench("a", "b"), 3, "finalist")]
     assert sorted(chosen) == ["inner", "left", "same as right"]
+
+
+def test_the_better_half_leaves_out_the_dominated_the_failed_and_doubles() -> None:
+    contenders = [_contender(name, "finalist") for name in "abcdef"]
+    nan = float("nan")
+    estimates = [[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.4, 0.4], [nan, 0.9], [0.9, 0.1]]
+    kept = better_half(contenders, np.array(estimates))
+    assert {contender.model for contender in kept} == {"a", "b", "c"}
 
 
 def test_the_deciding_items_decide() -> None:

@@ -82,7 +82,7 @@ def test_more_right_answers_estimate_higher(judge: Judge) -> None:
     answered = [
         Answered(str(n), asked, _evaluation(asked, set(ids[:n])), False) for n in (0, 5, 10)
     ]
-    (estimates,) = judge.estimate(answered).values()
+    (estimates,) = judge.estimate(responses_table(answered), ["0", "5", "10"]).values()
     assert np.all(np.diff(estimates.value) > 0)
     assert np.all(estimates.low <= estimates.value)
     assert np.all(estimates.value <= estimates.high)
@@ -111,7 +111,8 @@ def test_unscored_answers_count_as_not_asked(judge: Judge) -> None:
     half["responses"]["zoo_ja"][5:] = nulls
     fewer = {"zoo_ja": asked["zoo_ja"][:5]}
     alone = Answered("b", fewer, _evaluation(fewer, set(asked["zoo_ja"])), False)
-    (both,) = judge.estimate([Answered("a", asked, half, False), alone]).values()
+    responses = responses_table([Answered("a", asked, half, False), alone])
+    (both,) = judge.estimate(responses, ["a", "b"]).values()
     assert both.value[0] == pytest.approx(both.value[1])
 
 
