@@ -55,6 +55,7 @@ def check(search: SearchFile, set_: Overrides = None) -> None:
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
+    bench.rehearse()
     counts = ", ".join(
         f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
         for name, b in bench.benchmarks.items()
@@ -96,7 +97,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
-    open_workbench(search)
+    open_workbench(search).rehearse()
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
@@ -111,7 +112,11 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
 
     refuse_other_search(search, str(store))
     progress.show()
-    folder = evolve_flow(search, str(store))
+    try:
+        folder = evolve_flow(search, str(store))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
+        raise typer.Exit(130) from None
     print_result(Run(Path(folder)), console)
     wait_until_recorded()
 
@@ -132,15 +137,10 @@ def _be_quiet() -> None:
 def main() -> None:
     """Run the command, and turn errors into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        app()
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
-        sys.exit(130)
     except MergeflowError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

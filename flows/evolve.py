@@ -29,7 +29,7 @@ def refuse_other_search(search: Search, store: str) -> None:
     """
     run = run_of(search, store)
     if run.has("search.yaml"):
-        run.check_same(search, open_workbench(search).fingerprints)
+        run.check_same(search, open_workbench(search).contents)
 
 
 def evaluations_left(run: Run, bench: Workbench) -> int:
@@ -72,7 +72,9 @@ def evolve(search: Search, store: str = "runs") -> str:
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with run.lock(), quiet, tags(f"search:{search.name}"):
-        run.prepare(search, bench.fingerprints)
+        run.prepare(search, bench.contents)
+        if changed := run.other_versions():
+            progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")
         remember_server(run.folder.parent)
         with progress.of(search.name, evaluations_left(run, bench)):
             if not run.has(*PREPARED):

@@ -60,9 +60,7 @@ def finish(run: str) -> None:
     contenders = [*finalists.parents(bench), *uniform, *candidates]
     fresh = let_answer(contenders, all_asked(bench, "fresh"))
     record(run, "fresh", fresh)
-    rows = score_finalists(run, contenders, winner, fresh)
-    winners = {row["model"]: row["recipe"] for row in rows if row["role"] == "winner"}
-    for digest, recipe in winners.items():
-        progress.at(f"exporting {digest[:8]}")
-        export(run, recipe, "winner" if len(names) == 1 else f"front/{digest[:12]}")
+    score_finalists(run, contenders, winner, fresh)
+    progress.at("exporting")
+    export(run)
     publish(run)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from mergelib.merging.methods import RANDOM_METHODS
 from mergelib.workbench import Workbench
 
 _TEMPLATE = """\
@@ -33,26 +35,33 @@ mergeflow {{ version }} with {{ search.evolution.algorithm }}.
 {{ signed(row.diff_high) }}) |
 {%- endfor %}
 
-The items were not used by the search. Scores are percentages, from answers computed in {{ dtype }};
-the weights are {{ search.merge.export_dtype }}.
+The search did not see these items.
+{%- if rows | length > 1 %} The model is a member of a front that was chosen on them, which flatters
+it a little.{% endif %} Scores are percentages, from answers computed in {{ dtype }}; the weights
+are {{ search.merge.export_dtype }}.
 
-`mergekit_config.yml` beside this file is the recipe; mergekit merges it to these same weights.
+`mergekit_config.yml` beside this file is the recipe.
+{%- if random %} Its method draws random masks: mergekit draws others than those of these weights.
+{%- else %} mergekit merges it to these same weights.{% endif %}
 """
 
 
-def model_card(bench: Workbench, recipe: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def model_card(bench: Workbench, rows: Sequence[Mapping[str, Any]]) -> str:
     """Write the card.
 
     Args:
         bench: the search's workbench.
-        recipe: the recipe's YAML.
         rows: of finalists.parquet, this model's.
     """
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # Markdown, not HTML
     return environment.from_string(_TEMPLATE).render(
         search=bench.search,
-        models=[checkpoint.name for checkpoint in bench.checkpoints.values()],
-        recipe=recipe,
+        # A folder's place is nobody else's concern; a hub id is a link.
+        models=[
+            checkpoint.name if Path(reference).is_dir() else reference
+            for reference, checkpoint in bench.checkpoints.items()
+        ],
+        random=bench.search.merge.method in RANDOM_METHODS,
         rows=rows,
         dtype=bench.dtype,
         version=version("mergeflow"),

@@ -42,7 +42,22 @@ _ANSWER_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
-_CONFIG_KEYS = ("architectures", "num_hidden_layers", "hidden_size", "vocab_size")
+_CONFIG_KEYS = (
+    "architectures",
+    "num_hidden_layers",
+    "hidden_size",
+    "vocab_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "sliding_window",
+)
+"""What must agree: all models answer in one architecture, the first one's."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,14 @@ class Checkpoint:
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             whole.update(f"{file.name} {digest}\n".encode())
+        return whole.hexdigest()
+
+    @cached_property
+    def answering_digest(self) -> str:
+        """SHA-256 of what decides how any weights answer in this model: all but the weights."""
+        whole = hashlib.sha256()
+        for file in self._files_beside_the_weights():
+            whole.update(f"{file.name} ".encode() + file.read_bytes())
         return whole.hexdigest()
 
     def _files_beside_the_weights(self) -> Iterator[Path]:

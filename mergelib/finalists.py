@@ -177,7 +177,11 @@ def finalists_table(
     Returns:
         A row for each contender and benchmark (`FINALIST_SCHEMA`): the mean with its 95 % Wilson
         interval, and the paired differences to that benchmark's best endpoint (`diff`) and best
-        uniform merge (`uniform_diff`) with Newcombe's.
+        uniform merge (`uniform_diff`) with Newcombe's. A recipe that is there in two roles has rows
+        in both.
+
+    Raises:
+        SearchError: a parent or a winner could not be scored.
     """
     models = [contender.model for contender in contenders]
     rows: list[dict[str, Any]] = []
@@ -189,8 +193,13 @@ def finalists_table(
         best_uniform = _best(contenders, matrix, "uniform")
         for number, (contender, row) in enumerate(zip(contenders, matrix, strict=True)):
             scored = int((~np.isnan(row)).sum())
-            interval = wilson(np.nansum(row), scored)
             is_winner = contender.role == "finalist" and contender.model in winners
+            if not scored and (is_winner or contender.role in _PARENTS):
+                raise SearchError(
+                    f"{contender.name} has no scored answer to {name}'s fresh items; the same "
+                    "command tries again"
+                )
+            interval = wilson(np.nansum(row), scored)
             rows.append(
                 {
                     "model": contender.model,
@@ -216,7 +225,7 @@ _PARENTS = ("base", "endpoint")
 def _best(contenders: Sequence[Contender], matrix: NDArray[np.float64], role: str) -> int:
     """Which row has the highest mean among the contenders of a role."""
     rows = [number for number, contender in enumerate(contenders) if contender.role == role]
-    return max(rows, key=lambda number: float(np.nanmean(matrix[number])))
+    return max(rows, key=lambda number: float(np.nan_to_num(_means(matrix[[number]])[0], nan=-1)))
 
 
 def _difference(name: str, matrix: NDArray[np.float64], row: int, other: int) -> dict[str, float]:
@@ -234,13 +243,19 @@ def _difference(name: str, matrix: NDArray[np.float64], row: int, other: int) ->
 def _scores(
     contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Mean responses, (contenders, benchmarks); NaN for one without any."""
+    """Mean responses, (contenders, benchmarks); NaN for one that was hardly scored."""
     models = [contender.model for contender in contenders]
     columns = []
     for name in names:
         asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
         items = list(dict.fromkeys(asked["item_id"].to_pylist()))
         matrix = response_matrix(responses, name, models, items)
-        scored = (~np.isnan(matrix)).sum(axis=1)
-        columns.append(np.nansum(matrix, axis=1) / np.where(scored, scored, np.nan))
+        columns.append(_means(matrix))
     return np.array(columns).T
+
+
+def _means(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each row's scored cells; NaN for a row of which less than half is scored."""
+    scored = (~np.isnan(matrix)).sum(axis=1)
+    means: NDArray[np.float64] = np.nansum(matrix, axis=1) / np.maximum(scored, 1)
+    return np.where(2 * scored >= max(1, matrix.shape[1]), means, np.nan)

@@ -37,7 +37,7 @@ def account(events: Iterable[Mapping[str, Any]], items_of_all_benchmarks: int) -
         else:
             answered[key] = answered.get(key, 0) + 1
     spent = {cost: sum(event[cost] for event in costs.values()) for cost in COSTS}
-    models = len({event["model"] for event in costs.values()})
+    models = len({event["model"] for event in costs.values() if event["items"]})
     full_items = models * items_of_all_benchmarks
     factor = full_items / spent["items"] if spent["items"] else None
     full = {cost: spent[cost] * factor if factor else 0 for cost in COSTS}

@@ -130,9 +130,9 @@ def trade_offs(
                 axes.plot(*point, "s", color=color, markersize=5)
                 label = "uniform merge" if first["role"] == "uniform" else first["name"]
                 axes.annotate(label, point, xytext=(5, 3), textcoords="offset points", color=color)
-        axes.plot(
-            *zip(*sorted(front), strict=True), "o-", color=_WINNER, label="front, fresh items"
-        )
+        if front:
+            line = zip(*sorted(front), strict=True)
+            axes.plot(*line, "o-", color=_WINNER, label="front, fresh items")
         axes.set_xlabel(f"{names[0]}, % correct")
         axes.set_ylabel(f"{names[1]}, % correct")
         axes.set_xlim(0, None)

@@ -68,6 +68,8 @@ class Result:
             front = front_hypervolume(table, self.names, ["winner"])
             endpoints = front_hypervolume(table, self.names, ["endpoint"])
             members = len(self.with_role("winner")) // len(self.names)
+            if not members:
+                return "No merge is better than the endpoints at anything: nothing is exported."
             return (
                 f"A front of {members} models. On fresh items it dominates {percent(front)} % of "
                 f"the space of scores; the endpoints dominate {percent(endpoints)} %."

@@ -25,7 +25,7 @@ from mergelib.search import Search, parse_search
 
 _DECIDING_PACKAGES = ("mergeflow", "mergekit", "lm-eval", "deap", "torch", "transformers", "numpy")
 
-_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items", "compute.batch")
+_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items")
 """Keys that may differ when a run goes on; generations may only be raised."""
 
 
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """The content fingerprint of each model that the search file names."""
+        """What decided the answers when the run was begun; see `prepare`."""
         return dict(self._document()["resolved"]["fingerprints"])
 
     def _document(self) -> dict[str, Any]:
@@ -124,18 +124,20 @@ class Run:
 
         Args:
             search: the search to run.
-            fingerprints: the content fingerprint of each model that it names.
+            fingerprints: what decides its answers beside the search file: a digest of each model
+                and benchmark that it names, by its name.
 
         Raises:
-            InputError: the folder holds another search, or a model has changed since.
+            InputError: the folder holds another search, or something has changed since.
         """
         if self.has("search.yaml"):
             self.check_same(search, fingerprints)
             if search == self.search:
                 return
+        begun = self._document() if self.has("search.yaml") else {}
         document = search.model_dump(mode="json")
-        document["resolved"] = {
-            "versions": {package: version(package) for package in _DECIDING_PACKAGES},
+        document["resolved"] = begun.get("resolved") or {
+            "versions": _versions(),
             "fingerprints": fingerprints,
         }
         text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
@@ -159,11 +161,14 @@ class Run:
                 f"evolution.generations: {asked}, but the run in {self.folder} has {done} already; "
                 f"{remedy}"
             )
-        for model, fingerprint in self.fingerprints.items():
-            if fingerprints.get(model) != fingerprint:
-                raise InputError(
-                    f"{model}: its files have changed since {self.folder} was begun; {remedy}"
-                )
+        for name, fingerprint in self.fingerprints.items():
+            if fingerprints.get(name) != fingerprint:
+                raise InputError(f"{name}: has changed since {self.folder} was begun; {remedy}")
+
+    def other_versions(self) -> list[str]:
+        """The packages that have another version now than when the run was begun."""
+        begun, now = self._document()["resolved"]["versions"], _versions()
+        return [f"{name} {old}, now {now[name]}" for name, old in begun.items() if now[name] != old]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -206,6 +211,10 @@ class Run:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in _DECIDING_PACKAGES}
 
 
 def _ends_with_newline(file: Any) -> bool:

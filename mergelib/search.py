@@ -231,6 +231,12 @@ class Search(_Part):
                 f"evolution.algorithm: {self.evolution.algorithm!r} takes one objective and the "
                 f"file has {len(self.objectives)}; for several: {', '.join(sorted(fitting))}"
             )
+        if self.compute.dtype not in ("auto", "float32", self.merge.export_dtype):
+            raise ValueError(
+                f"compute.dtype: {self.compute.dtype} would round the exported "
+                f"{self.merge.export_dtype} weights, and not they would be scored; allowed: auto, "
+                f"float32, {self.merge.export_dtype}"
+            )
         check_models(self.merge.method, len(self.endpoints), has_base=self.base is not None)
         if takes_base(self.merge.method) and self.base in self.endpoints:
             raise ValueError(

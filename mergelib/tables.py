@@ -65,19 +65,21 @@ def response_matrix(
     Args:
         table: with `RESPONSE_SCHEMA`'s columns.
         benchmark: whose items.
-        models: digests, one a row.
+        models: digests, one a row; a digest may be there more than once.
         items: item ids, one a column.
 
     Returns:
         (models, items) of 0 and 1; NaN where not asked or not scored.
     """
     matrix = np.full((len(models), len(items)), np.nan)
-    row = {model: number for number, model in enumerate(models)}
+    rows: dict[str, list[int]] = {}
+    for number, model in enumerate(models):
+        rows.setdefault(model, []).append(number)
     column = {item: number for number, item in enumerate(items)}
     names = ("model", "benchmark", "item_id", "response")
     for model, of, item, response in zip(*(table[n].to_pylist() for n in names), strict=True):
-        if of == benchmark and model in row and item in column and response is not None:
-            matrix[row[model], column[item]] = response
+        if of == benchmark and model in rows and item in column and response is not None:
+            matrix[rows[model], column[item]] = response
     return matrix
 
 

@@ -102,6 +102,15 @@ class Workbench:
         """The content fingerprint of each model."""
         return {name: checkpoint.fingerprint for name, checkpoint in self.checkpoints.items()}
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """All that decides the search's results beside its file, by name, for `Run.prepare`."""
+        items = {
+            name: canonical_digest([[item.item_id, item.pool, item.digest] for item in b.items])
+            for name, b in self.benchmarks.items()
+        }
+        return {**self.fingerprints, **items, "compute": f"{self.device} {self.dtype}"}
+
     @cached_property
     def device(self) -> str:
         """Where models answer: the first GPU, if there is one, unless the search file says."""
@@ -111,10 +120,10 @@ class Workbench:
 
     @cached_property
     def dtype(self) -> str:
-        """The type of the arithmetic while answering."""
+        """The type of the arithmetic while answering; it never rounds the exported weights."""
         if self.search.compute.dtype != "auto":
             return self.search.compute.dtype
-        return "bfloat16" if self.device.startswith("cuda") else "float32"
+        return self.search.merge.export_dtype if self.device.startswith("cuda") else "float32"
 
     @cached_property
     def _resident(self) -> ResidentModel:
@@ -154,7 +163,9 @@ class Workbench:
             name: [item.digest for item in self.benchmarks[name].find(ids)]
             for name, ids in asked.items()
         }
-        settings = [self.device.split(":")[0], self.dtype, self._answerer.batch]
+        # All models answer in the first one's architecture, with its tokenizer.
+        host = next(iter(self.checkpoints.values())).answering_digest
+        settings = [host, self.device.split(":")[0], self.dtype, self._answerer.batch]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -168,6 +179,26 @@ class Workbench:
         else:
             self._resident.write(self._merger.merge(Recipe.from_yaml(model)))
         return self._resident
+
+    def rehearse(self) -> None:
+        """Do everything once that a search does many times, so that it fails here or not at all.
+
+        Loads the model, merges one recipe, lets it answer an item of each benchmark, and scores it.
+
+        Raises:
+            InputError: something of it cannot be done.
+        """
+        recipe = self.space.decode([0.5] * self.space.dimension).to_yaml()
+        asked = {name: [b.pool("search")[0].item_id] for name, b in self.benchmarks.items()}
+        try:
+            self.write_model(self.search.endpoints[0])
+            self.write_model(recipe)
+            self.evaluate(self.search.endpoints[0], asked)
+        except MergeError as error:
+            raise InputError(f"merge: this search's models cannot be merged: {error}") from error
+        except (RuntimeError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import task
 
+from mergelib.errors import InputError
 from mergelib.runs import Run
 from mergelib.tables import Answered
 from mergelib.workbench import Asked, Evaluation, nothing_done, open_workbench
@@ -37,16 +38,16 @@ def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
 
     An evaluation that raises (a GPU out of memory, say) counts as failed in this run and is not
     kept: it is tried again when it is next needed.
+
+    Raises:
+        InputError: the models or benchmarks do not fit the search.
+        KeyboardInterrupt: the search was interrupted or cancelled.
     """
     bench = open_workbench(run.search)
     state = answer(str(run.folder), model, asked, label, return_state=True)
+    digest, reused = bench.model_digest(model), state.name == "Cached"
     if state.is_completed():
         evaluation: Evaluation = state.result()
-    else:
-        evaluation = nothing_done("failed", " ".join(str(state.message).split()))
-    reused = state.name == "Cached"
-    digest = bench.model_digest(model)
-    if state.is_completed():
         run.journal(
             {
                 "key": bench.evaluation_digest(model, asked),
@@ -59,4 +60,12 @@ def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
                 "seconds": evaluation["seconds_merge"] + evaluation["seconds_answer"],
             }
         )
-    return Answered(digest, asked, evaluation, reused)
+        return Answered(digest, asked, evaluation, reused)
+    if not state.is_failed():
+        # Prefect turns Ctrl-C and a cancellation into states; here they end the search.
+        raise KeyboardInterrupt
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, InputError):
+        raise error
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Answered(digest, asked, nothing_done("failed", reason), reused=False)

@@ -1,6 +1,7 @@
 """What comes out of a search: the exported model, the report, artifacts in Prefect's UI."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -9,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from mergelib.card import model_card
 from mergelib.files import write_json, write_text
 from mergelib.ledger import account, finished_as
-from mergelib.merging.export import export_model
+from mergelib.merging.export import export_models
 from mergelib.report import Result, render_report, summary_markdown
 from mergelib.runs import Run
 from mergelib.workbench import open_workbench, total_items
@@ -21,15 +22,27 @@ def _artifact_key(run: Run, what: str) -> str:
     return f"{name}-{what}"
 
 
-@task(task_run_name="export {folder}", cache_policy=NO_CACHE)
-def export(run: str, recipe: str, folder: str) -> str:
-    """Merge a recipe once more and write it as a Hugging Face folder; returns the folder."""
+@task(task_run_name="export", cache_policy=NO_CACHE)
+def export(run: str) -> str:
+    """Merge the winner, or the front's members, once more and write them as Hugging Face folders.
+
+    Returns:
+        The winner's folder, or the one that holds the front's.
+    """
     home = Run(Path(run))
     bench = open_workbench(home.search)
-    rows = [row for row in home.table("finalists.parquet").to_pylist() if row["recipe"] == recipe]
-    card = model_card(bench, recipe, rows)
-    export_model(bench, recipe, card, home.path(folder))
-    return str(home.path(folder))
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in home.table("finalists.parquet").to_pylist():
+        if row["role"] == "winner":
+            rows.setdefault(row["model"], []).append(row)
+    one = len(bench.benchmarks) == 1
+    models = {
+        "" if one else model[:12]: (own[0]["recipe"], model_card(bench, own))
+        for model, own in rows.items()
+    }
+    folder = home.path("winner" if one else "front")
+    export_models(bench, models, folder)
+    return str(folder)
 
 
 @task(task_run_name="publish", cache_policy=NO_CACHE)

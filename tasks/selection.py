@@ -1,7 +1,6 @@
 """Estimate and select: candidates on their anchor items, finalists on further ones."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -85,7 +84,7 @@ def keep_better_half(run: str, candidates: list[Contender]) -> list[Contender]:
 @task(task_run_name="score finalists", cache_policy=NO_CACHE)
 def score_finalists(
     run: str, contenders: list[Contender], winner: str | None, fresh: list[Answered]
-) -> list[dict[str, Any]]:
+) -> None:
     """Write finalists.parquet.
 
     Args:
@@ -93,17 +92,10 @@ def score_finalists(
         contenders: base, endpoints, uniform merge and finalists.
         winner: the digest of the decided winner; None to take the front on the fresh items.
         fresh: the contenders' answers to the fresh items.
-
-    Returns:
-        The table's rows.
     """
     folder = Run(Path(run))
     names = list(open_workbench(folder.search).benchmarks)
     responses = responses_table(fresh)
     winners = {winner} if winner else finalists.front(contenders, responses, names)
     table = finalists.finalists_table(contenders, winners, responses, names)
-    if "winner" not in table["role"].to_pylist():
-        raise SearchError("no finalist is better than the endpoints in any way; nothing to export")
     folder.write_table("finalists.parquet", table)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows

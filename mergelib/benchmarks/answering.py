@@ -10,8 +10,9 @@ from lm_eval.models.huggingface import HFLM
 from mergelib.benchmarks.items import Item
 from mergelib.merging.resident import ResidentModel
 
-_CPU_BATCH = 128
-"""Items answered together on a CPU; on a GPU lm-eval finds the largest batch that fits."""
+_AUTO_BATCH, _AUTO_BATCH_GPU = 128, 16
+"""Items answered together unless the search file says. lm-eval's own "auto" probes the memory anew
+at each call, which costs more than the answers, and makes the batch depend on what else runs."""
 
 RawAnswers = list[list[Any]]
 """For each item and each of its requests, what lm-eval's back end returned, repeats included."""
@@ -42,10 +43,10 @@ class Answerer:
             batch: items answered together, or "auto".
         """
         model = resident.model
-        if batch == "auto" and model.device.type == "cpu":
-            batch = _CPU_BATCH
-        self.batch = batch
-        self._lm = HFLM(pretrained=model, tokenizer=resident.tokenizer, batch_size=batch)
+        if batch == "auto":
+            batch = _AUTO_BATCH if model.device.type == "cpu" else _AUTO_BATCH_GPU
+        self.batch = int(batch)
+        self._lm = HFLM(pretrained=model, tokenizer=resident.tokenizer, batch_size=self.batch)
         self._parameters = resident.parameter_count
         config = model.config.get_text_config()
         self._attention = 4 * config.num_hidden_layers * config.hidden_size

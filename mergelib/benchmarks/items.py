@@ -5,6 +5,7 @@ shown to the search. A task with a validation and a test split gives one for eac
 documents that lm-eval evaluates are shared out by the search's seed.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Item:
         item_id: "<lm-eval split>/<position in it>".
         pool: which of the two pools it belongs to.
         doc: the document as lm-eval's task knows it.
+        question: the document's own text, without few-shot examples.
         instances: lm-eval's requests for it, in order.
         target: the right answer, as text.
         digest: SHA-256 of what is asked and what counts as right.
@@ -54,6 +56,7 @@ class Item:
     item_id: str
     pool: Pool
     doc: dict[str, Any]
+    question: str
     instances: tuple[Instance, ...]
     target: str
     digest: str
@@ -129,16 +132,52 @@ def open_benchmark(objective: Objective, key: str, seed: int) -> Benchmark:
         )
     items = []
     for pool, split, ids in _share_out(task, objective, key, seed):
-        rendered = _render(task, pool, split, ids, scored_by=[metric, chosen_filter])
-        items.extend(rendered)
+        items += _render(task, pool, split, ids, [metric, chosen_filter, _scoring(task)])
     return Benchmark(
         name=str(task.task_name),
         task=task,
         metric=metric,
         filter=chosen_filter,
         higher_is_better=bool(directions[metric]),
-        items=tuple(items),
+        items=tuple(_unseen(items, bool(task.config.num_fewshot), f"{key}.benchmark")),
     )
+
+
+def _scoring(task: Any) -> dict[str, Any]:
+    """The part of a task's configuration that decides how answers are scored, as plain values."""
+    config = task.config.to_dict(keep_callable=False)
+    names = ("filter_list", "metric_list", "process_results", "output_type", "repeats")
+    scoring = {name: config.get(name) for name in names}
+    plain: dict[str, Any] = json.loads(json.dumps(scoring, default=str))
+    return plain
+
+
+def _unseen(items: list[Item], shots: bool, key: str) -> list[Item]:
+    """Leave out fresh items that the search would see: as items of its own, or as examples.
+
+    Args:
+        items: of both pools.
+        shots: whether prompts hold few-shot examples.
+        key: the search file's key, for error messages.
+
+    Raises:
+        InputError: fewer than 2 fresh items are left.
+    """
+    searched = [item for item in items if item.pool == "search"]
+    questions = {item.question for item in searched}
+    examples = "\x00".join(i.prompt for i in searched if i.prompt != i.question) if shots else ""
+    kept = [
+        item
+        for item in items
+        if item.pool == "search"
+        or (item.question not in questions and item.question not in examples)
+    ]
+    if sum(item.pool == "fresh" for item in kept) < 2:
+        raise InputError(
+            f"{key}: the search would see the fresh items, as doubles or as few-shot examples; "
+            "give the task a fewshot_split of its own"
+        )
+    return kept
 
 
 def _load_task(reference: str, key: str) -> Any:
@@ -172,7 +211,8 @@ def _share_out(
     """Which documents of which lm-eval split go into each pool."""
     random = np.random.default_rng([seed, 0x17E45])  # a stream of its own
     config = task.config
-    if task.has_validation_docs() and task.has_test_docs():
+    two_splits = task.has_validation_docs() and task.has_test_docs()
+    if two_splits and config.validation_split != config.test_split:
         search_split, fresh_split = config.validation_split, config.test_split
         search = list(range(len(task.validation_docs())))
         fresh = list(range(len(task.test_docs())))
@@ -200,7 +240,7 @@ def _share_out(
 
 
 def _render(
-    task: Any, pool: Pool, split: str, ids: Sequence[int], scored_by: list[str]
+    task: Any, pool: Pool, split: str, ids: Sequence[int], scored_by: list[Any]
 ) -> list[Item]:
     """Build lm-eval's requests for documents, as its own `build_all_requests` does."""
     docs = task.test_docs() if split == task.config.test_split else task.validation_docs()
@@ -222,7 +262,12 @@ def _render(
         target = _target(task, doc)
         asked = [[i.request_type, list(i.args), i.repeats] for i in instances]
         digest = canonical_digest([asked, target, scored_by, str(task.VERSION)])
-        items.append(Item(f"{split}/{number}", pool, dict(doc), instances, target, digest))
+        # A task that puts its choices before the answer gives their number here, not a text.
+        text = task.doc_to_text(doc)
+        question = text if isinstance(text, str) else str(instances[0].args[0])
+        items.append(
+            Item(f"{split}/{number}", pool, dict(doc), question, instances, target, digest)
+        )
     return items
 
 

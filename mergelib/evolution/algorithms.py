@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mergelib.errors import InputError, unknown
 from mergelib.evolution import cma_es, genetic, nsga2, random_search
 from mergelib.evolution.population import Genome, State
 
@@ -46,20 +45,3 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("random", True, random_search.start, random_search.ask, random_search.tell),
     )
 }
-
-
-def algorithm_named(name: str) -> Algorithm:
-    """Look an algorithm up.
-
-    Args:
-        name: a key of `ALGORITHMS`.
-
-    Returns:
-        The algorithm.
-
-    Raises:
-        InputError: there is none of that name; the message lists those there are.
-    """
-    if name not in ALGORITHMS:
-        raise InputError(unknown("an evolution algorithm", name, ALGORITHMS))
-    return ALGORITHMS[name]

@@ -54,7 +54,8 @@ class MergekitMerger:
 
         Raises:
             MergeError: the recipe names an unknown model, mergekit refuses it, or a tensor has
-                values that are not finite.
+                values that are not finite. Running out of memory is none of the recipe's doing and
+                stays torch's own error.
         """
         local = self._local(recipe)
         try:
@@ -77,6 +78,8 @@ class MergekitMerger:
                 with self._seeded(recipe, weight.name):
                     merged = task.execute(tensors=inputs)
             except (RuntimeError, ValueError, TypeError) as error:
+                if _is_out_of_memory(error):
+                    raise
                 reason = " ".join(str(error).split())
                 raise MergeError(f"mergekit: {weight.name}: {reason}") from error
             if merged is None:
@@ -118,3 +121,7 @@ class MergekitMerger:
         tensors = self._tensors[folder]
         names = (info.name, *(info.aliases or ()), *(info.tied_names or ()))  # type: ignore[attr-defined]
         return next((tensors[name] for name in names if name in tensors), None)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

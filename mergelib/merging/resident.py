@@ -85,7 +85,7 @@ class ResidentModel:
         """
         buffers = {name for name, _ in self.model.named_buffers()}
         state = {
-            name: value.to(DTYPES[dtype]) if value.is_floating_point() else value
+            name: value.to("cpu", DTYPES[dtype] if value.is_floating_point() else value.dtype)
             for name, value in self.model.state_dict().items()
             # A tied head of another type would be a second copy of the embeddings.
             if name in self._parameters or name in buffers

@@ -153,6 +153,30 @@ def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Pa
     assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
 
 
+@pytest.mark.parametrize("arguments", [["evolve"], ["evolve", "x.yaml", "--bogus"], ["evolv"]])
+def test_wrong_usage_is_the_users_fault(arguments: list[str]) -> None:
+    result = mergeflow(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "Usage" in result.stderr
+
+
+def test_what_cannot_be_done_here_is_told_before_anything_is_written(
+    search_file: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    for override, said in (
+        ("compute.device=cuda:77", "compute.device: cuda:77 cannot do it"),
+        ("compute.dtype=float16", "compute.dtype: float16 would round the exported float32"),
+        ("merge.parameters.weight={low: 1.0e+38, high: 3.0e+38}", "merge: this search's models"),
+    ):
+        result = mergeflow("evolve", str(search_file), "--store", str(store), "--set", override)
+        assert result.returncode == 2, result.stderr
+        (line,) = result.stderr.splitlines()
+        assert said in line
+    assert not store.exists()
+
+
 def test_check_says_what_it_found(search_file: Path) -> None:
     result = mergeflow("check", str(search_file))
     assert result.returncode == 0

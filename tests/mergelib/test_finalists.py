@@ -93,7 +93,7 @@ def test_the_deciding_items_decide() -> None:
     contenders = [_contender("x", "finalist"), _contender("y", "finalist")]
     assert decide(contenders, _responses({"x": "1100", "y": "1110"}), "a").model == "y"
     assert decide(contenders, _responses({"x": "1100", "y": "1100"}), "a").model == "x"
-    assert decide(contenders, _responses({"x": "----", "y": "0000"}), "a").model == "y"
+    assert decide(contenders, _responses({"x": "1---", "y": "0000"}), "a").model == "y"
     with pytest.raises(SearchError, match="no finalist could be scored"):
         decide(contenders, _responses({"x": "----", "y": "----"}), "a")
 
@@ -134,6 +134,30 @@ def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
     assert rows["won"]["uniform_diff_low"] == pytest.approx(to_uniform.low)
     assert rows["weak"]["recipe"] is None
     assert rows["won"]["recipe"] == "recipe of won"
+
+
+def test_a_recipe_in_two_roles_has_rows_in_both() -> None:
+    contenders = [
+        _contender("parent", "endpoint"),
+        _contender("same", "uniform"),
+        _contender("same", "finalist"),
+    ]
+    table = finalists_table(contenders, {"same"}, _responses({"parent": "10", "same": "11"}), ["a"])
+    rows = table.to_pylist()
+    assert [row["role"] for row in rows] == ["endpoint", "uniform", "winner"]
+    assert [row["score"] for row in rows] == [0.5, 1, 1]
+    assert rows[2]["uniform_diff"] == 0
+
+
+def test_a_parent_or_winner_that_was_not_scored_stops_the_end() -> None:
+    contenders = [
+        _contender("parent", "endpoint"),
+        _contender("even", "uniform"),
+        _contender("won", "finalist"),
+    ]
+    responses = _responses({"parent": "10", "even": "10", "won": "--"})
+    with pytest.raises(SearchError, match="won has no scored answer to a's fresh items"):
+        finalists_table(contenders, {"won"}, responses, ["a"])
 
 
 def test_a_front_counts_endpoints_too() -> None:

@@ -104,6 +104,16 @@ def test_a_failed_candidate_is_in_the_table_without_a_score(bench: Workbench, ju
     assert np.isnan(fitness_matrix(table, ["zoo_ja"])).tolist() == [[False], [True]]
 
 
+def test_a_recipe_that_is_there_twice_is_scored_twice(bench: Workbench, judge: Judge) -> None:
+    asked = judge.anchors
+    genome = [0.5] * bench.space.dimension
+    once = Answered("same", asked, _evaluation(asked, set(asked["zoo_ja"][:5])), False)
+    recipe = bench.space.decode(genome)
+    first, second = judge.table(0, [genome] * 2, [recipe] * 2, [once, once]).to_pylist()
+    assert first == second
+    assert first["status"] == "ok"
+
+
 def test_unscored_answers_count_as_not_asked(judge: Judge) -> None:
     asked = judge.anchors
     half = _evaluation(asked, set(asked["zoo_ja"]))

@@ -98,7 +98,7 @@ def test_another_search_is_refused_by_the_changed_key(change, key, shown, begun,
 
 def test_a_changed_model_is_refused(begun, content):
     message = refusal(begun, content, {**FINGERPRINTS, "two": "other"})
-    assert message.startswith(f"two: its files have changed since {begun.folder} was begun")
+    assert message.startswith(f"two: has changed since {begun.folder} was begun")
 
 
 def test_generations_may_be_raised_and_not_below_what_is_done(begun, content):
@@ -116,7 +116,7 @@ def test_generations_may_be_raised_and_not_below_what_is_done(begun, content):
 
 
 def test_finalists_may_change(begun, content):
-    content |= {"finalists": 4, "deciding_items": 9, "compute": {"batch": 7}}
+    content |= {"finalists": 4, "deciding_items": 9}
     begun.prepare(parse_search(content, "here"), FINGERPRINTS)
     assert begun.search.finalists == 4
 

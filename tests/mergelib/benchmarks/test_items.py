@@ -46,6 +46,49 @@ def test_a_task_with_one_split_is_shared_out_by_the_seed(data: Path, tmp_path: P
     assert {i.item_id for i in other.pool("search")} != ids["search"]
 
 
+def test_validation_and_test_of_one_name_are_shared_out(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "same.yaml"
+    path.write_text(
+        f"include: {data}/benchmarks/zoo_ja.yaml\ntask: same\nvalidation_split: fresh\n",
+        encoding="utf-8",
+    )
+    benchmark = open_benchmark(Objective(benchmark=str(path)), "objectives.0", seed=0)
+    ids = [{i.item_id for i in benchmark.pool(pool)} for pool in ("search", "fresh")]
+    assert not ids[0] & ids[1]
+    assert (len(ids[0]), len(ids[1])) == (250, 250)
+
+
+def test_fresh_items_that_are_shown_as_examples_are_left_out(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "leaky.yaml"
+    text = f"include: {data}/benchmarks/zoo_ja.yaml\ntask: leaky\nnum_fewshot: 2\n"
+    path.write_text(text + "fewshot_split: fresh\n", encoding="utf-8")
+    objective = Objective(benchmark=str(path), search_items=100, fresh_items=400)
+    benchmark = open_benchmark(objective, "objectives.0", seed=0)
+    fresh = benchmark.pool("fresh")
+    assert 100 < len(fresh) < 400
+    searched = "".join(item.prompt for item in benchmark.pool("search"))
+    assert not any(item.question in searched for item in fresh)
+    fixed = "fewshot_config: {sampler: first_n, split: fresh}\n"
+    path.write_text(text + fixed, encoding="utf-8")
+    objective = Objective(benchmark=str(path), search_items=100)
+    benchmark = open_benchmark(objective, "objectives.0", seed=0)
+    assert len(benchmark.pool("fresh")) == 498
+
+
+def test_a_change_of_scoring_changes_the_digests(data: Path, tmp_path: Path) -> None:
+    digests = []
+    for name, extra in (
+        ("plain", ""),
+        ("lenient", "metric_list: [{metric: exact_match, ignore_case: true}]\n"),
+    ):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"include: {data}/benchmarks/zoo_ja.yaml\ntask: scored\n{extra}")
+        objective = Objective(benchmark=str(path), search_items=2, fresh_items=2)
+        benchmark = open_benchmark(objective, "objectives.0", seed=0)
+        digests.append([item.digest for item in benchmark.items])
+    assert not set(digests[0]) & set(digests[1])
+
+
 def test_a_cap_keeps_a_random_part_in_the_order_of_the_documents(data: Path) -> None:
     objective = _objective(data, search_items=30, fresh_items=20)
     benchmark = open_benchmark(objective, "objectives.0", seed=0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergelib.errors import InputError
-from mergelib.evolution.algorithms import ALGORITHMS, Algorithm, algorithm_named
+from mergelib.evolution.algorithms import ALGORITHMS, Algorithm
 
 ENDPOINTS = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.5]]
 
@@ -197,9 +197,3 @@ def test_fitness_of_another_shape_is_refused(algorithm):
         algorithm.tell(state, algorithm.ask(state), np.zeros(4))
     with pytest.raises(ValueError, match=r"4 genomes, but fitness of shape \(3, 1\)"):
         algorithm.tell(state, algorithm.ask(state), np.zeros((3, 1)))
-
-
-def test_an_unknown_name_lists_the_choices():
-    assert algorithm_named("cma_es") is ALGORITHMS["cma_es"]
-    with pytest.raises(InputError, match="did you mean 'cma_es'.*ga, nsga2, random"):
-        algorithm_named("cmaes")

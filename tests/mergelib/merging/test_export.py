@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError
-from mergelib.merging.export import export_model
+from mergelib.merging.export import export_models
 from mergelib.merging.resident import ResidentModel
 from mergelib.search import parse_search
 from mergelib.workbench import Workbench
@@ -36,7 +36,7 @@ def test_what_is_exported_is_what_was_evaluated(bench, tmp_path):
         name: value.clone() for name, value in bench.write_model(recipe).model.state_dict().items()
     }
     bench.write_model(bench.search.base)
-    export_model(bench, recipe, "# A card: 日本語\n", folder)
+    export_models(bench, {"": (recipe, "# A card: 日本語\n")}, folder)
 
     dtype = getattr(torch, bench.search.merge.export_dtype)
     saved = dict(Checkpoint("winner", folder).tensors())
@@ -66,9 +66,9 @@ def test_a_second_export_replaces_the_folder_as_a_whole(bench, tmp_path):
     folder = tmp_path / "winner"
     folder.mkdir()
     (folder / "left-over.txt").write_text("old")
-    export_model(bench, a_recipe(bench), "card", folder)
+    export_models(bench, {"": (a_recipe(bench), "card")}, folder)
     first = read_tree(folder)
-    export_model(bench, a_recipe(bench, shift=0.1), "card", folder)
+    export_models(bench, {"": (a_recipe(bench, shift=0.1), "card")}, folder)
     second = read_tree(folder)
     assert first.keys() == second.keys()
     assert {str(name) for name in first if first[name] != second[name]} == {
@@ -80,13 +80,15 @@ def test_a_second_export_replaces_the_folder_as_a_whole(bench, tmp_path):
 
 def test_a_failing_export_leaves_the_old_folder(bench, tmp_path):
     folder = tmp_path / "winner"
-    export_model(bench, a_recipe(bench), "card", folder)
+    export_models(bench, {"": (a_recipe(bench), "card")}, folder)
     before = read_tree(folder)
     # A lone surrogate cannot be written as UTF-8: the fault comes after the weights are saved.
     with pytest.raises(UnicodeEncodeError):
-        export_model(bench, a_recipe(bench, shift=0.1), "\ud800", folder)
+        export_models(bench, {"": (a_recipe(bench, shift=0.1), "\ud800")}, folder)
     with pytest.raises(MergeError, match="not a model of this search"):
-        export_model(bench, a_recipe(bench).replace("/zoo/ja", "/zoo/nowhere"), "card", folder)
+        export_models(
+            bench, {"": (a_recipe(bench).replace("/zoo/ja", "/zoo/nowhere"), "card")}, folder
+        )
     assert read_tree(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["winner"]
 
@@ -108,5 +110,5 @@ def test_weights_that_were_not_evaluated_are_not_published(fault, bench, tmp_pat
     monkeypatch.setattr(ResidentModel, "save", save_wrongly)
     message = {"differs": "model.norm.weight differs", "lacks": "unsaved was evaluated and not"}
     with pytest.raises(MergeError, match=message[fault]):
-        export_model(bench, a_recipe(bench), "card", tmp_path / "winner")
+        export_models(bench, {"": (a_recipe(bench), "card")}, tmp_path / "winner")
     assert list(tmp_path.iterdir()) == []
