@@ -165,12 +165,14 @@ def test_what_cannot_be_done_here_is_told_before_anything_is_written(
     search_file: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    for override, said in (
-        ("compute.device=cuda:77", "compute.device: cuda:77 cannot do it"),
-        ("compute.dtype=float16", "compute.dtype: float16 would round the exported float32"),
-        ("merge.parameters.weight={low: 1.0e+38, high: 3.0e+38}", "merge: this search's models"),
+    overflow = ["merge.export_dtype=float16", "merge.parameters.weight={low: 1.0e+8, high: 1.0e+9}"]
+    for overrides, said in (
+        (["compute.device=cuda:77"], "compute.device: cuda:77 cannot do it"),
+        (["compute.dtype=float16"], "compute.dtype: float16 would round the exported float32"),
+        (overflow, "merge: this search's models cannot be merged: tensor"),
     ):
-        result = mergeflow("evolve", str(search_file), "--store", str(store), "--set", override)
+        settings = [part for override in overrides for part in ("--set", override)]
+        result = mergeflow("evolve", str(search_file), "--store", str(store), *settings)
         assert result.returncode == 2, result.stderr
         (line,) = result.stderr.splitlines()
         assert said in line
