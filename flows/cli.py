@@ -93,11 +93,21 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     _be_quiet()
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
+    from flows.result import print_result
+    from mergelib.ledger import is_finished
+    from mergelib.runs import Run
     from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
-    open_workbench(search).rehearse()
+    bench = open_workbench(search)
+    run = Run.of(search, store)
+    if run.has("search.yaml"):
+        run.check_same(search, bench.contents)
+        if search == run.search and is_finished(run):
+            print_result(run, console)
+            return
+    bench.rehearse()
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
@@ -105,19 +115,15 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     configure(store)
     # Prefect reads its settings when it is first imported: not before this line.
     from flows.evolve import evolve as evolve_flow
-    from flows.evolve import refuse_other_search
     from flows.progress import progress
-    from flows.result import print_result
-    from mergelib.runs import Run
 
-    refuse_other_search(search, str(store))
     progress.show()
     try:
-        folder = evolve_flow(search, str(store))
+        evolve_flow(search, str(store))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         raise typer.Exit(130) from None
-    print_result(Run(Path(folder)), console)
+    print_result(run, console)
     wait_until_recorded()
 
 
@@ -126,9 +132,8 @@ def _console() -> Console:
 
 
 def _be_quiet() -> None:
-    """Keep other libraries' notes off the terminal; before they are imported."""
+    """Keep other libraries' notes off the terminal, before they are imported; downloads show."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -16,22 +16,6 @@ from mergelib.search import Search
 from mergelib.workbench import Workbench, open_workbench
 
 
-def run_of(search: Search, store: str) -> Run:
-    """A search's run folder in a store."""
-    return Run(Path(store).resolve() / search.name)
-
-
-def refuse_other_search(search: Search, store: str) -> None:
-    """Check that a run folder of that name, if there is one, can go on with this search.
-
-    Raises:
-        InputError: it holds another search; nothing has been written.
-    """
-    run = run_of(search, store)
-    if run.has("search.yaml"):
-        run.check_same(search, open_workbench(search).contents)
-
-
 def evaluations_left(run: Run, bench: Workbench) -> int:
     """How many evaluations a run still needs, for the progress bar."""
     search = bench.search
@@ -67,7 +51,7 @@ def evolve(search: Search, store: str = "runs") -> str:
         SearchError: the search cannot go on; what is finished is kept.
     """
     bench = open_workbench(search)
-    run = run_of(search, store)
+    run = Run.of(search, Path(store))
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -40,6 +40,11 @@ class Run:
         """Name a run folder; nothing is read or written yet."""
         self.folder = folder
 
+    @classmethod
+    def of(cls, search: Search, store: Path) -> "Run":
+        """The run folder of a search in a store; it need not be there yet."""
+        return cls(store.resolve() / search.name)
+
     @property
     def search(self) -> Search:
         """The search file, as resolved."""
