@@ -1,33 +1,44 @@
-"""Seconds for one merged model: mergekit to disk and loaded again, against merged in memory.
+"""Seconds for one merged model: by mergekit to disk and loaded again, and in memory.
 
-    python -m benchmarks.merging [--models A B --base C] [--methods linear ...] [--json FILE]
+    python -m benchmarks.merging [--models A B --base C] [--methods ties ...] [--json FILE]
 
-Both merge the same recipe with the same arithmetic, in one run and one process; `max_diff` is the
-largest absolute difference between the two results. The first merge of each kind, which also reads
-the files, is not counted; of the others the median is.
+Per method, in one run and one process with one torch thread: mergekit's `run_merge` to disk and
+loading what it wrote (what the incumbents do for every candidate), the `mergekit` backend, the
+`fast` backend, and the limit: the bytes that must move, sources read, caches read and the model
+written, over the bandwidth of a copy measured in the same run. Seconds are medians; the first merge
+of each kind, which also reads the files and computes what is kept, is told apart (`seconds_first`).
+`max_diff` is the largest absolute difference between the fast result (or the `mergekit` backend's,
+where there is no fast one) and that of `run_merge` with the same random masks. `kept_mib` is what
+the fast backend keeps between merges, `extra_mib` what a merge takes beside it, at its peak.
+
+Without models it makes its own, random Llamas of 9 and 162 million parameters.
 """
 
 import argparse
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.record import report
-from mergelib.checkpoints import open_checkpoint
+from mergelib.checkpoints import Checkpoint, open_checkpoint
+from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
 from mergelib.merging.mergekit import MergekitMerger
-from mergelib.merging.methods import is_pairwise, takes_base
+from mergelib.merging.methods import is_pairwise, merge_methods, takes_base
 from mergelib.merging.resident import ResidentModel
 from mergelib.recipes import Recipe
-from mergelib.shipped import shipped
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "linear": {"weight": 0.5},
@@ -37,85 +48,221 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "dare_ties": {"weight": 0.5, "density": 0.6},
     "dare_linear": {"weight": 0.5, "density": 0.6},
 }
-RANDOM = ("dare_ties", "dare_linear")
-"""Their masks differ between the two, and so do the results."""
+OTHERS: dict[str, dict[str, Any]] = {
+    "breadcrumbs": {"weight": 0.5, "density": 0.6},
+    "breadcrumbs_ties": {"weight": 0.5, "density": 0.6},
+    "della": {"weight": 0.5, "density": 0.6},
+    "della_linear": {"weight": 0.5, "density": 0.6},
+    "multislerp": {"weight": 0.5},
+    "nearswap": {"t": 0.01},
+    "nuslerp": {"weight": 0.5},
+    "sce": {"select_topk": 0.5},
+}
+"""What the methods that only the `mergekit` backend has cannot do without."""
+
+SIZES = {
+    "9M": {
+        "vocab_size": 8192,
+        "hidden_size": 256,
+        "intermediate_size": 688,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+    },
+    "162M": {
+        "vocab_size": 32000,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+    },
+}
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def recipe(method: str, models: list[str], base: str, dtype: str) -> Recipe:
-    """A recipe of the same parameters for all models."""
+class Models(NamedTuple):
+    """A base model and models to merge, as paths."""
+
+    base: str
+    endpoints: list[str]
+
+
+def random_models(size: str, dtype: str, folder: Path) -> Models:
+    """Write a random Llama and two models near it."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES[size], tie_word_embeddings=False))
+    start = {name: value.clone() for name, value in model.named_parameters()}
+    for name in ("base", "one", "two"):
+        with torch.no_grad():
+            for tensor, parameter in model.named_parameters():
+                spread = 0 if name == "base" else 0.2 * start[tensor].std()
+                parameter.copy_(start[tensor] + spread * torch.randn(parameter.shape))
+        model.to(DTYPES[dtype]).save_pretrained(folder / name)
+        model.float()
+    return Models(str(folder / "base"), [str(folder / "one"), str(folder / "two")])
+
+
+def recipe(method: str, models: Models) -> Recipe:
+    """A recipe of the same parameters for all models, rounded to bfloat16 as a search does."""
     config: dict[str, Any] = {"merge_method": method}
     if is_pairwise(method):
-        config["base_model"] = models[0]
+        config["base_model"] = models.endpoints[0]
     elif takes_base(method):
-        config["base_model"] = base
-    config["models"] = [{"model": model} for model in models]
-    return Recipe(
-        {**config, "parameters": PARAMETERS[method], "dtype": "float32", "out_dtype": dtype}
-    )
+        config["base_model"] = models.base
+    config["models"] = [{"model": model} for model in models.endpoints]
+    if method == "passthrough":
+        config["models"] = config["models"][:1]
+    config["parameters"] = (PARAMETERS | OTHERS).get(method, {})
+    return Recipe({**config, "dtype": "float32", "out_dtype": "bfloat16"})
 
 
-def timed(work: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
-    """Median wall seconds, median CPU seconds and the last result; the first run does not count."""
-    work()
-    wall, cpu = [], []
-    for _ in range(repeats):
+class Timed(NamedTuple):
+    """Seconds of repeated work: of the first time, and medians of the other times."""
+
+    first: float
+    wall: float
+    cpu: float
+    result: Any
+
+
+def timed(work: Callable[[], Any], repeats: int) -> Timed:
+    """Do some work once, and then `repeats` times."""
+    walls, cpus = [], []
+    for _ in range(1 + repeats):
         start, cpu_start = time.perf_counter(), time.process_time()
         result = work()
-        wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - cpu_start)
-    return statistics.median(wall), statistics.median(cpu), result
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu_start)
+    return Timed(walls[0], statistics.median(walls[1:]), statistics.median(cpus[1:]), result)
 
 
-def measure(method: str, models: list[str], base: str, dtype: str, repeats: int) -> dict[str, Any]:
-    """One row: a method on these models, `dtype` the type of the merged weights."""
-    checkpoints = {name: open_checkpoint(name, name) for name in (base, *models)}
-    asked = recipe(method, models, base, dtype)
+def bandwidth() -> float:
+    """Bytes a second, read and written, of a copy larger than any cache."""
+    source = torch.zeros(1 << 26)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / timed(lambda: target.copy_(source), 7).wall
+
+
+def bytes_to_move(method: str, checkpoints: dict[str, Checkpoint], asked: Recipe) -> int:
+    """Each source and each kept number read once, each float32 parameter written once."""
+    total = 0
+    for name in asked.models:
+        total += sum(tensor.nbytes for _, tensor in checkpoints[name].tensors())
+    count = sum(tensor.numel() for _, tensor in checkpoints[asked.models[0]].tensors())
+    masks = 2 if "density" in PARAMETERS.get(method, {}) else 0
+    return total + 4 * count * (1 + masks)
+
+
+@contextmanager
+def the_same_masks(merger: MergekitMerger, asked: Recipe) -> Iterator[None]:
+    """Let mergekit's executor draw the random masks that the in-memory backends draw."""
+    planned = {tensor.name: tensor for tensor in merger.plan(asked).tensors}
+    execute = ExecuteMergeMethodTask.execute
+
+    def seeded(task: Any, **inputs: Any) -> Any:
+        with merger._seeded(asked, planned[task.output_weight.name]):
+            return execute(task, **inputs)
+
+    with patch.object(ExecuteMergeMethodTask, "execute", seeded):
+        yield
+
+
+def extra_memory(work: Callable[[], Any]) -> int:
+    """The most bytes of memory, mapped files not counted, that some work takes at a time."""
+    done = threading.Event()
+    before = peak = _anonymous()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.0005):
+            peak = max(peak, _anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return peak - before
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+def measure(method: str, models: Models, repeats: int, copied: float) -> dict[str, Any]:
+    """One row: a method on these models."""
+    names = (models.base, *models.endpoints)
+    checkpoints = {name: open_checkpoint(name, name) for name in names}
+    asked = recipe(method, models)
+    resident = ResidentModel(checkpoints[models.base], "cpu", "float32")
+    merger = MergekitMerger(checkpoints, seed=0)
+    fast = FastMerger(merger, resident) if method in FAST_METHODS else None
 
     def to_disk_and_back() -> Any:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, the_same_masks(merger, asked):
             config = MergeConfiguration.model_validate(dict(asked.config))
             run_merge(config, folder, MergeOptions(quiet=True, copy_tokenizer=False))
             return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
-    resident = ResidentModel(checkpoints[base], "cpu", "float32")
-    merger = MergekitMerger(checkpoints, seed=0)
-
-    def in_memory() -> None:
-        resident.write(merger.merge(asked))
-
-    disk_wall, disk_cpu, loaded = timed(to_disk_and_back, repeats)
-    wall, cpu, _ = timed(in_memory, repeats)
-    truth = loaded.state_dict()
+    disk = timed(to_disk_and_back, min(repeats, 2))
+    in_memory = timed(lambda: resident.write(merger.merge(asked)), min(repeats, 2))
+    quick = None if fast is None else timed(lambda: fast.write(asked), repeats)
+    limit = bytes_to_move(method, checkpoints, asked) / copied
+    truth = disk.result.state_dict()
     gaps = [(v - truth[n]).abs().max().item() for n, v in resident.model.state_dict().items()]
+    tensor = next(iter(checkpoints[models.base].tensors()))[1]
     return {
         "method": method,
-        "dtype": dtype,
+        "dtype": str(tensor.dtype).removeprefix("torch."),
         "parameters": resident.parameter_count,
-        "seconds_disk": disk_wall,
-        "cpu_disk": disk_cpu,
-        "seconds_mergekit": wall,
-        "cpu_mergekit": cpu,
-        "ratio_cpu": disk_cpu / cpu,
-        "max_diff": "random masks" if method in RANDOM else max(gaps),
+        "seconds_disk": disk.wall,
+        "cpu_disk": disk.cpu,
+        "seconds_mergekit": in_memory.wall,
+        "cpu_mergekit": in_memory.cpu,
+        "seconds_first": None if quick is None else quick.first,
+        "seconds_fast": None if quick is None else quick.wall,
+        "cpu_fast": None if quick is None else quick.cpu,
+        "ratio_cpu": disk.cpu / (quick or in_memory).cpu,
+        "seconds_limit": limit,
+        "over_limit": (quick or in_memory).cpu / limit,
+        "max_diff": max(gaps),
+        "kept_mib": None if fast is None else fast.kept.size / 2**20,
+        "extra_mib": None if fast is None else extra_memory(lambda: fast.write(asked)) / 2**20,
     }
 
 
 def main() -> None:
     """Measure each method and print the table."""
     torch.set_num_threads(1)
-    zoo = shipped("zoo")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=[str(zoo / "math"), str(zoo / "ja")])
-    parser.add_argument("--base", default=str(zoo / "base"))
-    parser.add_argument("--methods", nargs="+", choices=PARAMETERS, default=list(PARAMETERS))
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", nargs="+", help="folders of models to merge")
+    parser.add_argument("--base", help="the model that they were fine-tuned from")
+    parser.add_argument(
+        "--methods", nargs="+", choices=sorted(merge_methods()), default=list(PARAMETERS)
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of random models"
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="bfloat16", help="that random models are stored in"
+    )
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rows = [
-        measure(method, given.models, given.base, given.dtype, given.repeats)
-        for method in given.methods
-    ]
+    if bool(given.models) != bool(given.base):
+        parser.error("--models and --base go together")
+    copied = bandwidth()
+    rows = []
+
+    def measure_all(models: Models) -> None:
+        rows.extend(measure(m, models, given.repeats, copied) for m in given.methods)
+
+    if given.models:
+        measure_all(Models(given.base, given.models))
+    else:
+        for size in given.sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                measure_all(random_models(size, given.dtype, Path(folder)))
     report("merging", rows, given.json)
 
 

@@ -48,6 +48,23 @@ def evolve(search: SearchFile, store: Store = Path("runs"), set_: Overrides = No
 
 
 @app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="A mergekit configuration")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is not there yet")],
+    seed: Annotated[int, typer.Option(help="Decides the random masks of DARE and DELLA")] = 0,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with a model")
+    ] = False,
+) -> None:
+    """Merge one recipe to a folder that transformers, lm-eval and mergekit open."""
+    _be_quiet()
+    from mergelib.merging.standalone import merge_to_folder
+
+    merge_to_folder(recipe, out, seed=seed, trust_remote_code=trust_remote_code)
+    _console().print(f"merged: {out}", soft_wrap=True)
+
+
+@app.command()
 def check(search: SearchFile, set_: Overrides = None) -> None:
     """Check a search file, its models and its benchmarks; write nothing."""
     _be_quiet()
@@ -55,6 +72,8 @@ def check(search: SearchFile, set_: Overrides = None) -> None:
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
+    for note in bench.notes:
+        _console().print(f"note: {note}", soft_wrap=True)
     bench.rehearse()
     counts = ", ".join(
         f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
@@ -100,8 +119,10 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
-    bench = open_workbench(search)
     run = Run.of(search, store)
+    bench = open_workbench(search, run.models)
+    for note in bench.notes:
+        console.print(f"  note: {note}", soft_wrap=True)
     if run.has("search.yaml"):
         run.check_same(search, bench.contents)
         if search == run.search and is_finished(run):

@@ -50,8 +50,8 @@ def evolve(search: Search, store: str = "runs") -> str:
         InputError: something in the search does not hold; nothing has been written then.
         SearchError: the search cannot go on; what is finished is kept.
     """
-    bench = open_workbench(search)
     run = Run.of(search, Path(store))
+    bench = open_workbench(search, run.models)
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -9,7 +9,7 @@ from mergelib import finalists
 from mergelib.fitness import all_asked
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import Asked, open_workbench
+from mergelib.workbench import Asked
 from tasks.candidates import answered
 from tasks.publishing import export, publish
 from tasks.selection import (
@@ -33,7 +33,7 @@ def finish(run: str) -> None:
     """
     folder = Run(Path(run))
     search = folder.search
-    bench = open_workbench(search)
+    bench = folder.workbench()
     names = list(bench.benchmarks)
     candidates = choose_finalists(run)
     uniform = finalists.best_of(

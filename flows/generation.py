@@ -7,7 +7,6 @@ from prefect import flow
 
 from flows.progress import progress
 from mergelib.runs import Run
-from mergelib.workbench import open_workbench
 from tasks.candidates import answered
 from tasks.publishing import show_generation
 from tasks.selection import estimate, judge_of
@@ -27,7 +26,7 @@ def generation(run: str, number: int) -> float:
     """
     start = time.perf_counter()
     folder = Run(Path(run))
-    space = open_workbench(folder.search).space
+    space = folder.workbench().space
     anchors = judge_of(folder).anchors
     genomes = ask(run, number)
     answers = []

@@ -7,7 +7,6 @@ from prefect import flow
 from flows.progress import progress
 from mergelib.fitness import all_asked, calibration_plan
 from mergelib.runs import Run
-from mergelib.workbench import open_workbench
 from tasks.calibration import calibrate
 from tasks.candidates import answered
 from tasks.extraction import extract
@@ -25,7 +24,7 @@ def prepare(run: str) -> None:
         run: the run folder.
     """
     folder = Run(Path(run))
-    bench = open_workbench(folder.search)
+    bench = folder.workbench()
     extract(run)
 
     everything = all_asked(bench, "search")

@@ -1,15 +1,23 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of one."""
+"""Atomic writes: a reader sees the old file or the new one, never half of one; and full disks."""
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from mergelib.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -51,11 +59,17 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Fill a folder beside its place and rename it into place; one that is there is replaced."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Fill a folder beside its place and rename it into place; one that is there is replaced.
+
+    Args:
+        folder: where it shall be; the folders above it are made if they are not there, and taken
+            away again if it cannot be filled.
+        fill: writes the whole content into the folder that it is given.
+    """
+    missing = [above for above in folder.parents if not above.exists()]
     partial, old = _beside(folder), _beside(folder)
-    partial.mkdir()
     try:
+        partial.mkdir(parents=True)
         fill(partial)
         for file in (partial, *partial.rglob("*")):
             _flush(file)
@@ -68,7 +82,79 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
             old.replace(folder)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+        if not folder.exists():
+            for above in missing:
+                # Others may have written into it in the meantime.
+                with suppress(OSError):
+                    above.rmdir()
     _flush(folder.parent)
+
+
+class EnoughRoom:
+    """Around the writing of a folder: refuses one that will not fit, and tells of a full disk.
+
+    It is a class because the tokenizers library tells of a full disk by a bare Exception: a context
+    manager's exit is given it without catching all others.
+    """
+
+    def __init__(self, folder: Path, needed: int) -> None:
+        """Say what is to be written.
+
+        Args:
+            folder: the folder; it and those above it need not be there yet.
+            needed: about how many bytes will be written.
+        """
+        self._folder = folder
+        self._needed = needed
+
+    def __enter__(self) -> None:
+        """Compare what is needed with what is free.
+
+        Raises:
+            InputError: less is free.
+        """
+        if self._free() < self._needed:
+            raise InputError(self._line(os.strerror(errno.ENOSPC)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Turn the error of a full disk into one line.
+
+        Raises:
+            InputError: the disk is full, a quota is used up, or a file may not grow so large.
+        """
+        number = _error_number(error)
+        if number in _FULL:
+            raise InputError(self._line(os.strerror(number))) from error
+
+    def _free(self) -> int:
+        above = next(a for a in self._folder.absolute().parents if a.is_dir())
+        return shutil.disk_usage(above).free
+
+    def _line(self, reason: str) -> str:
+        return (
+            f"{self._folder}: {reason}: about {_amount(self._needed)} are needed and "
+            f"{_amount(self._free())} are free; make room, or write to another disk"
+        )
+
+
+def _error_number(error: BaseException | None) -> int | None:
+    """The operating system's number of an error, also of one from a library written in Rust."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
+
+
+def _amount(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def _beside(path: Path) -> Path:

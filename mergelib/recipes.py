@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,10 @@ class Recipe:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The merged models, the base model not counted unless it is listed as one."""
-        return tuple(entry["model"] for entry in self.config["models"])
+        """Every model that the recipe names, in the order of their first mention."""
+        names: dict[str, None] = {}
+        self.with_models(lambda name: names.setdefault(name))
+        return tuple(names)
 
     def to_yaml(self) -> str:
         """The configuration as mergekit's YAML, numbers in rows."""
@@ -45,6 +47,14 @@ class Recipe:
     def from_yaml(cls, text: str) -> "Recipe":
         """Read what `to_yaml` wrote."""
         return cls(yaml.safe_load(text))
+
+    def with_models(self, replace: Callable[[str], Any]) -> dict[str, Any]:
+        """The configuration with something else in the place of each model's name.
+
+        Args:
+            replace: takes a model's name as the recipe gives it.
+        """
+        return {key: _replaced(key, value, replace) for key, value in self.config.items()}
 
     def digest(self, fingerprints: Mapping[str, str], seed: int) -> str:
         """What decides the merged tensors: the same digest, the same weights to the bit.
@@ -56,12 +66,27 @@ class Recipe:
         Returns:
             64 hexadecimal digits, independent of where the models lie.
         """
-        models = [
-            {**entry, "model": fingerprints[entry["model"]]} for entry in self.config["models"]
-        ]
-        content = {**self.config, "models": models}
-        if content.get("base_model"):
-            content["base_model"] = fingerprints[content["base_model"]]
+        content = self.with_models(fingerprints.__getitem__)
         if self.method in RANDOM_METHODS:
             content["seed"] = seed
         return canonical_digest(content)
+
+
+_WORDS = ("union", "base")
+"""What a tokenizer's source may be beside a model."""
+
+
+def _replaced(key: str, value: Any, replace: Callable[[str], Any]) -> Any:
+    """Put something else in the place of every model's name below a key of mergekit's YAML."""
+    if isinstance(value, str):
+        names_model = key in ("model", "base_model") or (
+            key in ("source", "tokenizer_source") and value not in _WORDS
+        )
+        return replace(value) if names_model else value
+    if key == "parameters":
+        return value
+    if isinstance(value, Mapping):
+        return {name: _replaced(name, part, replace) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(key, part, replace) for part in value]
+    return value

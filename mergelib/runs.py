@@ -22,10 +22,11 @@ import yaml
 from mergelib.errors import InputError
 from mergelib.files import read_json, write_json, write_table, write_text
 from mergelib.search import Search, parse_search
+from mergelib.workbench import Workbench, open_workbench
 
 _DECIDING_PACKAGES = ("mergeflow", "mergekit", "lm-eval", "deap", "torch", "transformers", "numpy")
 
-_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items")
+_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items", "compute.cache_gib")
 """Keys that may differ when a run goes on; generations may only be raised."""
 
 
@@ -71,6 +72,15 @@ class Run:
     def results(self) -> Path:
         """Where Prefect keeps the results of tasks; shared by all runs of the store."""
         return self.folder.parent / ".mergeflow" / "results"
+
+    @property
+    def models(self) -> Path:
+        """Where fingerprints and merged adapters are kept; shared by all runs of the store."""
+        return self.folder.parent / ".mergeflow" / "models"
+
+    def workbench(self) -> Workbench:
+        """The process's workbench for this run's search."""
+        return open_workbench(self.search, self.models)
 
     # What is there ------------------------------------------------------------------------------
 

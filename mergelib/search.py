@@ -188,6 +188,14 @@ class Compute(_Part):
     threads: AutoOrCount = Field(
         "auto", description="Threads of torch on a CPU; one for small models"
     )
+    merging: Literal["auto", "mergekit"] = Field(
+        "auto", description="mergekit: its own arithmetic also where a faster one gives the same"
+    )
+    cache_gib: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
+        description="Memory for what merges have in common, in GiB; half of what is free by "
+        "default",
+    )
 
 
 class Search(_Part):
@@ -217,6 +225,9 @@ class Search(_Part):
         200, ge=1, description="Further items of the search pool that decide between finalists"
     )
     compute: Compute = Compute()
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the models; only if you trust it"
+    )
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:

@@ -6,6 +6,7 @@ Everything here follows from the search file alone, so that any process can set 
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -13,8 +14,10 @@ import torch
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.benchmarks.scoring import score
-from mergelib.checkpoints import Checkpoint, check_compatible, open_checkpoint
+from mergelib.checkpoints import Checkpoint, open_checkpoint
+from mergelib.compatibility import check_compatible
 from mergelib.errors import InputError, MergeError
+from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
 from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
 from mergelib.recipes import Recipe, canonical_digest
@@ -67,10 +70,15 @@ class Workbench:
         checkpoints: each model that the search file names, the base model first.
         benchmarks: the objectives' benchmarks by name, in their order.
         space: the recipes that can be reached.
+        notes: what is no obstacle and yet worth telling, a line each.
     """
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, cache: Path | None = None) -> None:
         """Open everything that a search names, and check what can be checked before any work.
+
+        Args:
+            search: the search file.
+            cache: where fingerprints and merged adapters are kept; None for nowhere.
 
         Raises:
             InputError: a model or benchmark is missing, or things do not fit together.
@@ -79,8 +87,12 @@ class Workbench:
         named = [(f"endpoints.{n}", reference) for n, reference in enumerate(search.endpoints)]
         if search.base is not None:
             named.insert(0, ("base", search.base))
-        opened = [(key, open_checkpoint(reference, key)) for key, reference in named]
-        check_compatible(opened)
+        trust = search.trust_remote_code
+        opened = [
+            (key, open_checkpoint(reference, key, cache=cache, trust_remote_code=trust))
+            for key, reference in named
+        ]
+        self.notes = check_compatible(opened)
         self.checkpoints: dict[str, Checkpoint] = {c.reference: c for _, c in opened}
         self.space = Space(search, LayerNames.find(opened[0][1].tensor_infos))
         self.benchmarks: dict[str, Benchmark] = {}
@@ -130,6 +142,7 @@ class Workbench:
         first = next(iter(self.checkpoints.values()))
         try:
             resident = ResidentModel(first, self.device, self.dtype)
+            _ = resident.tokenizer
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
@@ -142,6 +155,16 @@ class Workbench:
     @cached_property
     def _merger(self) -> MergekitMerger:
         return MergekitMerger(self.checkpoints, self.search.seed)
+
+    @cached_property
+    def _fast(self) -> FastMerger | None:
+        """The fast backend, where it has the search's method and there are kernels for it."""
+        compute = self.search.compute
+        kernels = self.device.startswith(("cpu", "cuda"))
+        if compute.merging != "auto" or not kernels or self.search.merge.method not in FAST_METHODS:
+            return None
+        limit = None if compute.cache_gib == "auto" else int(compute.cache_gib * 2**30)
+        return FastMerger(self._merger, self._resident, limit)
 
     @cached_property
     def _answerer(self) -> Answerer:
@@ -176,6 +199,8 @@ class Workbench:
         """
         if model in self.checkpoints:
             self._resident.write(self.checkpoints[model].tensors())
+        elif self._fast is not None:
+            self._fast.write(Recipe.from_yaml(model))
         else:
             self._resident.write(self._merger.merge(Recipe.from_yaml(model)))
         return self._resident
@@ -183,7 +208,8 @@ class Workbench:
     def rehearse(self) -> None:
         """Do everything once that a search does many times, so that it fails here or not at all.
 
-        Loads the model, merges one recipe, lets it answer an item of each benchmark, and scores it.
+        Loads the model, merges one recipe, holds it to mergekit's own arithmetic, lets it answer an
+        item of each benchmark, and scores it.
 
         Raises:
             InputError: something of it cannot be done.
@@ -193,6 +219,8 @@ class Workbench:
         try:
             self.write_model(self.search.endpoints[0])
             self.write_model(recipe)
+            if self._fast is not None:
+                self._fast.check(Recipe.from_yaml(recipe))
             self.evaluate(self.search.endpoints[0], asked)
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
@@ -233,12 +261,17 @@ class Workbench:
 
 
 @lru_cache(maxsize=1)
-def _workbench(search_json: str) -> Workbench:
-    return Workbench(Search.model_validate_json(search_json))
+def _workbench(search_json: str, cache: Path | None) -> Workbench:
+    return Workbench(Search.model_validate_json(search_json), cache)
 
 
-def open_workbench(search: Search) -> Workbench:
-    """The process's workbench for a search; the last one is kept, so that models stay in memory."""
+def open_workbench(search: Search, cache: Path | None = None) -> Workbench:
+    """The process's workbench for a search; the last one is kept, so that models stay in memory.
+
+    Args:
+        search: the search.
+        cache: where fingerprints and merged adapters are kept; None for nowhere.
+    """
     relevant = search.model_copy(
         update={
             "evolution": search.evolution.model_copy(update={"generations": 1}),
@@ -246,7 +279,7 @@ def open_workbench(search: Search) -> Workbench:
             "deciding_items": 1,
         }
     )
-    return _workbench(relevant.model_dump_json())
+    return _workbench(relevant.model_dump_json(), cache)
 
 
 def total_items(benchmarks: Iterable[Benchmark]) -> int:

@@ -7,12 +7,12 @@ from prefect import task
 from mergelib.errors import InputError
 from mergelib.runs import Run
 from mergelib.tables import Answered
-from mergelib.workbench import Asked, Evaluation, nothing_done, open_workbench
+from mergelib.workbench import Asked, Evaluation, nothing_done
 from tasks.caching import ANSWER_VERSION, key_from
 
 
 def _digest(run: str, model: str, asked: Asked, label: str) -> str:
-    return open_workbench(Run(Path(run)).search).evaluation_digest(model, asked)
+    return Run(Path(run)).workbench().evaluation_digest(model, asked)
 
 
 @task(
@@ -30,7 +30,7 @@ def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
         asked: the items of each benchmark.
         label: what Prefect's UI calls the task run.
     """
-    return open_workbench(Run(Path(run)).search).evaluate(model, asked)
+    return Run(Path(run)).workbench().evaluate(model, asked)
 
 
 def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
@@ -43,7 +43,7 @@ def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
         InputError: the models or benchmarks do not fit the search.
         KeyboardInterrupt: the search was interrupted or cancelled.
     """
-    bench = open_workbench(run.search)
+    bench = run.workbench()
     state = answer(str(run.folder), model, asked, label, return_state=True)
     digest, reused = bench.model_digest(model), state.name == "Cached"
     if state.is_completed():

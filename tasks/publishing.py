@@ -13,7 +13,7 @@ from mergelib.ledger import account, finished_as
 from mergelib.merging.export import export_models
 from mergelib.report import Result, render_report, summary_markdown
 from mergelib.runs import Run
-from mergelib.workbench import open_workbench, total_items
+from mergelib.workbench import total_items
 
 
 def _artifact_key(run: Run, what: str) -> str:
@@ -30,7 +30,7 @@ def export(run: str) -> str:
         The winner's folder, or the one that holds the front's.
     """
     home = Run(Path(run))
-    bench = open_workbench(home.search)
+    bench = home.workbench()
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in home.table("finalists.parquet").to_pylist():
         if row["role"] == "winner":
@@ -50,7 +50,7 @@ def publish(run: str) -> str:
     """Write the ledger and the report, and show the result in Prefect's UI; returns the report."""
     home = Run(Path(run))
     search = home.search
-    bench = open_workbench(search)
+    bench = home.workbench()
     ledger = account(home.events(), total_items(bench.benchmarks.values()))
     home.gather_responses()
     result = Result(home, ledger)

@@ -14,12 +14,11 @@ from mergelib.fitness import Judge
 from mergelib.runs import Run
 from mergelib.space import Genome
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import open_workbench
 
 
 def judge_of(run: Run) -> Judge:
     """The judge of a prepared run."""
-    bench = open_workbench(run.search)
+    bench = run.workbench()
     return Judge(bench, run.table("bank.parquet"), run.table("responses/prepare.parquet"))
 
 
@@ -42,7 +41,7 @@ def estimate(
         SearchError: every candidate failed; the message has their reasons.
     """
     folder = Run(Path(run))
-    recipes = [open_workbench(folder.search).space.decode(genome) for genome in genomes]
+    recipes = [folder.workbench().space.decode(genome) for genome in genomes]
     table = judge_of(folder).table(
         -1 if generation is None else generation, genomes, recipes, answered
     )
@@ -65,7 +64,7 @@ def choose_finalists(run: str) -> list[Contender]:
     folder = Run(Path(run))
     search = folder.search
     tables = [folder.generation(n) for n in range(search.evolution.generations)]
-    bench = open_workbench(search)
+    bench = folder.workbench()
     return finalists.best_of(pa.concat_tables(tables), bench, search.finalists, "finalist")
 
 
@@ -94,7 +93,7 @@ def score_finalists(
         fresh: the contenders' answers to the fresh items.
     """
     folder = Run(Path(run))
-    names = list(open_workbench(folder.search).benchmarks)
+    names = list(folder.workbench().benchmarks)
     responses = responses_table(fresh)
     winners = {winner} if winner else finalists.front(contenders, responses, names)
     table = finalists.finalists_table(contenders, winners, responses, names)

@@ -12,7 +12,6 @@ from mergelib.fitness import fitness_matrix
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from mergelib.space import Genome
-from mergelib.workbench import open_workbench
 
 _FROM_SWEEP = 4
 """How many uniform merges the first population may hold where several objectives are traded off."""
@@ -23,7 +22,7 @@ def _state_before(run: Run, generation: int) -> Any:
     if generation > 0:
         return run.state(generation - 1)
     search = run.search
-    bench = open_workbench(search)
+    bench = run.workbench()
     space, endpoints = bench.space, len(search.endpoints)
     # The best of the uniform merges; the best trade-offs, if there are several objectives. They
     # have been answered already and cost nothing.
@@ -49,7 +48,7 @@ def tell(run: str, generation: int) -> None:
     """Write the state after a generation; with it the generation is finished."""
     folder = Run(Path(run))
     table = folder.generation(generation)
-    fitness = fitness_matrix(table, list(open_workbench(folder.search).benchmarks))
+    fitness = fitness_matrix(table, list(folder.workbench().benchmarks))
     algorithm = ALGORITHMS[folder.search.evolution.algorithm]
     before = _state_before(folder, generation)
     folder.write_state(generation, algorithm.tell(before, table["genome"].to_pylist(), fitness))

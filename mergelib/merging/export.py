@@ -1,18 +1,23 @@
 """A merged model as a folder that transformers, lm-eval and mergekit open."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import torch
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError
-from mergelib.files import write_folder
+from mergelib.files import EnoughRoom, write_folder
+from mergelib.merging.folder import check_opens, copy_code, open_to_readers
+from mergelib.merging.resident import DTYPES, ResidentModel
 from mergelib.workbench import Workbench
 
 
 def export_models(bench: Workbench, models: Mapping[str, tuple[str, str]], folder: Path) -> None:
     """Write the very weights that were evaluated, with tokenizer, recipe and model card.
+
+    Each model is opened again, as its users will, before the folder gets its name.
 
     Args:
         bench: the search's workbench.
@@ -21,7 +26,8 @@ def export_models(bench: Workbench, models: Mapping[str, tuple[str, str]], folde
         folder: is made, or replaced as a whole.
 
     Raises:
-        MergeError: what was written is not, to the bit, what was evaluated.
+        MergeError: what was written is not, to the bit, what was evaluated, or cannot be opened.
+        InputError: the disk is full; the folder is as it was.
     """
 
     def fill(partial: Path) -> None:
@@ -29,14 +35,29 @@ def export_models(bench: Workbench, models: Mapping[str, tuple[str, str]], folde
             (partial / name).mkdir(exist_ok=True)
             _write(bench, recipe, card, partial / name)
 
-    write_folder(folder, fill)
+    dtype = DTYPES[bench.search.merge.export_dtype]
+    count = sum(prod(info.shape) for info in _host(bench).tensor_infos.values())
+    with EnoughRoom(folder, len(models) * count * dtype.itemsize):
+        write_folder(folder, fill)
+
+
+def _host(bench: Workbench) -> Checkpoint:
+    """The model in whose architecture all answer, and whose code they need."""
+    return next(iter(bench.checkpoints.values()))
 
 
 def _write(bench: Workbench, recipe: str, card: str, folder: Path) -> None:
     resident = bench.write_model(recipe)
     resident.save(folder, bench.search.merge.export_dtype)
+    open_to_readers(folder)
+    copy_code(_host(bench), folder)
     (folder / "mergekit_config.yml").write_text(recipe, encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
+    _check_evaluated(resident, folder)
+    check_opens(folder, _host(bench).trust_remote_code)
+
+
+def _check_evaluated(resident: ResidentModel, folder: Path) -> None:
     evaluated = resident.model.state_dict()
     unsaved = {name for name, _ in resident.model.named_parameters()}
     for name, saved in Checkpoint(str(folder), folder).tensors():

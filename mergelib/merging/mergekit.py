@@ -1,19 +1,19 @@
 """Merging in memory through mergekit's own planner and arithmetic: every method it has, no disk.
 
-This is the one file that knows mergekit's internals, and the reason why its version is pinned:
-`MergePlanner.plan_in_memory` of 0.1.5 raises (a generic type does not match), so the plan is made
-by `_plan` and each tensor's merge task is executed here, on memory-mapped tensors.
+`MergePlanner.plan_in_memory` of mergekit 0.1.5 raises (a generic type does not match), so the plan
+is made by `_plan` and each tensor's merge task is executed here, on memory-mapped tensors.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mergekit.architecture import get_architecture_info
-from mergekit.common import dtype_from_name
+from mergekit.architecture.conversion import convert_checkpoint_tensors
+from mergekit.common import ModelReference, dtype_from_name
 from mergekit.config import MergeConfiguration
-from mergekit.io.tasks import LoaderCache
+from mergekit.io.tasks import GatherTensors, LoaderCache
 from mergekit.merge import _model_out_config
 from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
@@ -21,6 +21,9 @@ from mergekit.plan import MergePlanner
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError, unknown
 from mergelib.merging.methods import RANDOM_METHODS
+from mergelib.merging.plan import Plan, PlannedTensor, refused
+from mergelib.merging.seeds import mask_seeds, random_numbers_from, seed_of
+from mergelib.merging.validation import degenerate_weights, recipe_faults, unmatched_filters
 from mergelib.recipes import Recipe
 
 
@@ -34,17 +37,74 @@ class MergekitMerger:
             checkpoints: every model that a recipe may name, by the name it is given there.
             seed: decides the random masks of DARE and DELLA.
         """
+        self._checkpoints = dict(checkpoints)
         self._folders = {name: str(c.folder) for name, c in checkpoints.items()}
-        self._tensors = {str(c.folder): dict(c.tensors()) for c in checkpoints.values()}
+        self._names = {folder: name for name, folder in self._folders.items()}
+        self._tensors = {name: dict(c.tensors()) for name, c in checkpoints.items()}
+        self._layers = {
+            name: count
+            for name, c in checkpoints.items()
+            if isinstance(count := c.config.get("num_hidden_layers"), int)
+        }
         self._seed = seed
-        self._options = MergeOptions(quiet=True)
+        trusted = any(checkpoint.trust_remote_code for checkpoint in checkpoints.values())
+        self._options = MergeOptions(quiet=True, trust_remote_code=trusted)
         LoaderCache().setup(self._options)
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Check a recipe and resolve it into tensors; nothing is merged yet.
+
+        Raises:
+            MergeError: the recipe is not in order, names an unknown model, or mergekit refuses it.
+        """
+        if faults := recipe_faults(recipe.config, self._layers):
+            raise MergeError("; ".join(faults))
+        local = recipe.with_models(self._reference)
+        with refused("mergekit"):
+            config = MergeConfiguration.model_validate(local)
+            architecture = get_architecture_info(config, self._options)
+            models = [ModelReference.model_validate(self._reference(m)) for m in recipe.models]
+            # Mergekit takes the first of a set of models, which differs between processes.
+            based = config.model_copy(update={"base_model": config.base_model or models[0]})
+            out = _model_out_config(based, architecture, self._options.trust_remote_code)
+            planner = MergePlanner(config, architecture, self._options, out)
+            planner._plan()
+        tensors = [self._planned(planner, weight, task) for weight, task in planner._tensors]
+        plan = Plan(recipe, planner, models, tensors)
+        self._check(plan)
+        return plan
+
+    def _check(self, plan: Plan) -> None:
+        """Check what can only be told of single tensors: filters, and weights that cancel out."""
+        if faults := unmatched_filters(plan.recipe.config, [t.name for t in plan.tensors]):
+            raise MergeError("; ".join(faults))
+        method = plan.recipe.method
+        for tensor in plan.tensors:
+            weights = [each["weight"] for each in tensor.each.values() if "weight" in each]
+            if weights and (fault := degenerate_weights(method, tensor.shared, weights)):
+                raise MergeError(f"parameters.weight: {fault} (tensor {tensor.name})")
+
+    def _planned(self, planner: MergePlanner, weight: Any, task: Any) -> PlannedTensor:
+        gather = task.gather_tensors
+        plain = isinstance(gather, GatherTensors)
+        infos = (gather if plain else gather.gather_tensors).weight_info
+        return PlannedTensor(
+            name=weight.name,
+            models=tuple(self._name(model) for model in task.model_order),
+            base=None if task.base_model is None else self._name(task.base_model),
+            sources=tuple(
+                self._find(self._name(model), infos[model]) if plain else None
+                for model in task.model_order
+            ),
+            shared=dict(task.parameters.items()),
+            each={self._name(m): dict(p.items()) for m, p in task.input_parameters.items()},
+            dtype=dtype_from_name(planner.config.dtype),
+            out_dtype=dtype_from_name(weight.force_dtype or planner.config.out_dtype),
+            _task=task,
+        )
 
     def merge(self, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
         """Merge one tensor after the other.
-
-        Random masks are drawn from a generator seeded with (seed, tensor name), so that a recipe
-        gives the same tensors in any order and on any worker.
 
         Args:
             recipe: what to merge; its models must be among the checkpoints.
@@ -53,63 +113,71 @@ class MergekitMerger:
             Each tensor's name in the merged model, and its value in the recipe's `out_dtype`.
 
         Raises:
-            MergeError: the recipe names an unknown model, mergekit refuses it, or a tensor has
-                values that are not finite. Running out of memory is none of the recipe's doing and
-                stays torch's own error.
+            MergeError: the recipe cannot be merged, or a tensor has values that are not finite.
+                Running out of memory is none of the recipe's doing and stays torch's own error.
         """
-        local = self._local(recipe)
-        try:
-            config = MergeConfiguration.model_validate(local)
-            architecture = get_architecture_info(config, self._options)
-            planner = MergePlanner(
-                config, architecture, self._options, _model_out_config(config, architecture)
-            )
-            planner._plan()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise MergeError(f"mergekit: {' '.join(str(error).split())}") from error
-        dtype = dtype_from_name(config.dtype)
-        for weight, task in planner._tensors:
-            inputs = {
-                model: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-                for model, info in task.gather_tensors.weight_info.items()
-                if (tensor := self._find(str(model), info)) is not None
-            }
-            try:
-                with self._seeded(recipe, weight.name):
-                    merged = task.execute(tensors=inputs)
-            except (RuntimeError, ValueError, TypeError) as error:
-                if _is_out_of_memory(error):
-                    raise
-                reason = " ".join(str(error).split())
-                raise MergeError(f"mergekit: {weight.name}: {reason}") from error
-            if merged is None:
-                continue
-            out_dtype = dtype_from_name(weight.force_dtype or config.out_dtype)
-            merged = merged.to(out_dtype or merged.dtype)
-            if not torch.isfinite(merged).all():
-                raise MergeError(f"tensor {weight.name} has values that are not finite")
-            yield weight.name, merged
+        plan = self.plan(recipe)
+        for tensor in plan.tensors:
+            merged = self.execute(plan, tensor)
+            if merged is not None:
+                yield tensor.name, merged
+
+    def execute(self, plan: Plan, tensor: PlannedTensor) -> torch.Tensor | None:
+        """Merge one tensor of a plan with mergekit's arithmetic; None where mergekit leaves it out.
+
+        Random masks are drawn from generators seeded with `mask_seed`, so that a recipe gives the
+        same tensors in any order and on any worker.
+
+        Raises:
+            MergeError: mergekit refuses it, or it has values that are not finite.
+        """
+        with refused(f"mergekit: {tensor.name}"):
+            inputs = self._gather(plan, tensor)
+            with self._seeded(plan.recipe, tensor):
+                merged: torch.Tensor | None = tensor._task.execute(tensors=inputs)
+        if merged is None:
+            return None
+        merged = merged.to(tensor.out_dtype or merged.dtype)
+        if not torch.isfinite(merged).all():
+            raise MergeError(not_finite(tensor.name))
+        return merged
+
+    def _gather(self, plan: Plan, tensor: PlannedTensor) -> dict[Any, torch.Tensor]:
+        """What mergekit's own loading gives a tensor's merge task."""
+        gather = tensor._task.gather_tensors
+        plain = isinstance(gather, GatherTensors)
+        inputs = {}
+        for model, info in (gather if plain else gather.gather_tensors).weight_info.items():
+            name = self._name(model)
+            found = self._find(name, info)
+            if found is None:
+                found = self._converted(name, info)
+            if found is None and not info.optional:
+                raise MergeError(f"tensor {info.name} is not in {name}")
+            if found is not None:
+                convert = tensor.dtype is not None and found.is_floating_point()
+                inputs[model] = found.to(tensor.dtype) if convert else found
+        if plain:
+            return inputs
+        permuted: dict[Any, torch.Tensor] = gather.execute(
+            tokenizer_info=plan.vocabulary, tensors=inputs
+        )
+        return permuted
+
+    def mask_seed(self, model: str, tensor: str) -> int:
+        """The seed of a model's random mask for a tensor: the same wherever the model lies."""
+        return seed_of(self._seed, self._checkpoints[model].fingerprint, tensor)
 
     @contextmanager
-    def _seeded(self, recipe: Recipe, tensor: str) -> Iterator[None]:
-        """Give the methods that draw random masks their own numbers for a tensor."""
+    def _seeded(self, recipe: Recipe, tensor: PlannedTensor) -> Iterator[None]:
+        """Give the methods that draw random numbers their own for each tensor and model."""
         if recipe.method not in RANDOM_METHODS:
             yield
             return
-        digest = hashlib.sha256(f"{self._seed} {tensor}".encode()).digest()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        merged = [model for model in tensor.models if model != tensor.base]
+        masks = [self.mask_seed(model, tensor.name) for model in merged]
+        with mask_seeds(masks), random_numbers_from(seed_of(self._seed, tensor.name)):
             yield
-
-    def _local(self, recipe: Recipe) -> dict[str, object]:
-        """The configuration with each model's local folder in place of its name."""
-        config = dict(recipe.config)
-        config["models"] = [
-            {**entry, "model": self._reference(entry["model"])} for entry in config["models"]
-        ]
-        if config.get("base_model"):
-            config["base_model"] = self._reference(config["base_model"])
-        return config
 
     def _reference(self, name: str) -> dict[str, object]:
         if name not in self._folders:
@@ -117,11 +185,22 @@ class MergekitMerger:
         # As a string, mergekit would read "+" and "@" in a folder's name as adapter and revision.
         return {"model": {"path": self._folders[name]}}
 
-    def _find(self, folder: str, info: object) -> torch.Tensor | None:
-        tensors = self._tensors[folder]
-        names = (info.name, *(info.aliases or ()), *(info.tied_names or ()))  # type: ignore[attr-defined]
+    def _name(self, model: Any) -> str:
+        return self._names[model.model.path]
+
+    def _find(self, model: str, info: Any) -> torch.Tensor | None:
+        tensors = self._tensors[model]
+        names = (info.name, *(info.aliases or ()), *(info.tied_names or ()))
         return next((tensors[name] for name in names if name in tensors), None)
 
+    def _converted(self, model: str, info: Any) -> torch.Tensor | None:
+        """A tensor that the checkpoint stores in other pieces than transformers' model holds it."""
+        kind, stored = self._checkpoints[model].config.get("model_type"), self._tensors[model]
+        names = (info.name, *(info.aliases or ()))
+        made = (convert_checkpoint_tensors(kind, stored, name) for name in names)
+        return next((tensor for tensor in made if tensor is not None), None)
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+def not_finite(tensor: str) -> str:
+    """What a candidate whose weights overflowed is told."""
+    return f"tensor {tensor} has values that are not finite"

@@ -7,15 +7,16 @@ checked here before they reach it.
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from mergekit.merge_methods import registered_methods
+from mergekit.merge_methods import get, registered_methods
 from mergekit.merge_methods.base import (
     BasePolicy,
     MergeMethodSpec,
     ParameterScope,
     ParameterSpec,
 )
+from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
 
 from mergelib.errors import unknown
 
@@ -49,21 +50,60 @@ def merge_methods() -> Mapping[str, MergeMethodSpec]:
     return {method.spec.name: method.spec for method in registered_methods()}
 
 
-def parameter_spec(method: str, parameter: str) -> ParameterSpec:
+def parameter_spec(method: str, parameter: str, where: str | None = None) -> ParameterSpec:
     """One parameter of a method.
+
+    Args:
+        method: the merge method.
+        parameter: its name.
+        where: the parameter's place in a recipe; None for its place in a search file.
 
     Raises:
         ValueError: the method has no such parameter; the message names those it has.
     """
     specs = {spec.name: spec for spec in merge_methods()[method].parameters}
     if parameter not in specs:
+        remedy = "choose a method that has some to search" if where is None else "leave it out"
         fault = (
             unknown(f"a parameter of {method}", parameter, specs)
             if specs
-            else f"{method} takes no parameters; choose a method that has some to search"
+            else f"{method} takes no parameters; {remedy}"
         )
-        raise ValueError(f"merge.parameters.{parameter}: {fault}")
+        raise ValueError(f"{where or _in_search(parameter)}: {fault}")
     return specs[parameter]
+
+
+def _in_search(parameter: str) -> str:
+    return f"merge.parameters.{parameter}"
+
+
+def value_type(spec: ParameterSpec) -> type:
+    """The type of a parameter's values; an optional parameter's values are those it may have."""
+    types = [choice for choice in get_args(spec.value_type) if choice is not type(None)]
+    return types[0] if types else spec.value_type  # type: ignore[no-any-return]
+
+
+def elects_signs(method: str) -> bool:
+    """Whether the method keeps, element by element, the task vectors of the majority's sign.
+
+    Those of the task arithmetic family are meant, where the weights' sum is then also taken
+    element by element: over the models whose task vector was kept.
+    """
+    merge = get(method)
+    return isinstance(merge, GeneralizedTaskArithmeticMerge) and bool(merge.consensus_method)
+
+
+def ignored_parameters(method: str) -> frozenset[str]:
+    """The parameters that a method accepts and never reads.
+
+    The task arithmetic family shares one list of parameters: `density` and `rescale` belong to the
+    sparsification, which task_arithmetic has not, and `int8_mask` to the election of signs.
+    """
+    merge = get(method)
+    if not isinstance(merge, GeneralizedTaskArithmeticMerge):
+        return frozenset()
+    unread = set() if merge.sparsification_method else {"density", "rescale"}
+    return frozenset(unread if merge.consensus_method else unread | {"int8_mask"})
 
 
 def is_per_model(spec: ParameterSpec) -> bool:
@@ -71,33 +111,62 @@ def is_per_model(spec: ParameterSpec) -> bool:
     return bool(spec.scope != ParameterScope.SHARED)
 
 
-def check_parameter(method: str, parameter: str, value: Any, *, searched: bool) -> None:
+def check_parameter(
+    method: str, parameter: str, value: Any, *, searched: bool, where: str | None = None
+) -> None:
     """Check one value, or one end of a searched range.
 
+    Args:
+        method: the merge method.
+        parameter: its name.
+        value: a value to hold fixed, or an end of a range.
+        searched: whether it is an end of a range.
+        where: the value's place in a recipe; None for the parameter's place in a search file.
+
     Raises:
-        ValueError: unknown parameter, wrong type, not finite or out of range.
+        ValueError: unknown parameter, wrong type, not finite, out of range, or searched although
+            the method ignores it.
     """
-    spec = parameter_spec(method, parameter)
-    where = f"merge.parameters.{parameter}"
+    spec = parameter_spec(method, parameter, where)
+    where = where or _in_search(parameter)
+    kind = value_type(spec)
     if searched and spec.value_type is not float:
         what = {bool: "true or false", int: "a whole number"}.get(spec.value_type, "optional")
         raise ValueError(
             f"{where}: is {what} and cannot be searched; give one value to hold it fixed"
         )
-    if spec.value_type is bool and not isinstance(value, bool):
+    if searched and parameter in ignored_parameters(method):
+        using = sorted(name for name in merge_methods() if _reads(name, parameter))
+        raise ValueError(
+            f"{where}: is ignored by {method} and cannot be searched; methods that use it: "
+            f"{', '.join(using)}"
+        )
+    if kind is bool and not isinstance(value, bool):
         raise ValueError(f"{where}: {value!r} must be true or false")
-    if spec.value_type not in (int, float):
+    if kind not in (int, float):
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         hint = "; YAML reads 1e-5 as text, write 1.0e-5" if _reads_as_number(value) else ""
         raise ValueError(f"{where}: {value!r} must be a finite number{hint}")
-    if spec.value_type is int and value != int(value):
+    if kind is int and value != int(value):
         raise ValueError(f"{where}: {value!r} must be a whole number")
     limits = _LIMITS.get(parameter)
     if limits and not limits.low <= value <= limits.high:
         raise ValueError(
             f"{where}: {value:g} is out of range; allowed: {limits.low:g} to {limits.high:g}"
         )
+
+
+def _reads(method: str, parameter: str) -> bool:
+    names = {spec.name for spec in merge_methods()[method].parameters}
+    return parameter in names - ignored_parameters(method)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number that no float can hold.
+        return False
 
 
 def _reads_as_number(value: Any) -> bool:
@@ -124,16 +193,30 @@ def check_together(method: str, ends: Mapping[str, Sequence[Any]]) -> None:
             raise ValueError(
                 f"merge.parameters.{name}: is required by {method}; give it a range or a value"
             )
-    if not {"density", "epsilon"} <= specs.keys():
-        return
-    density = ends.get("density", (specs["density"].default,))
-    epsilon = max(ends.get("epsilon", (specs["epsilon"].default,)))
+    if {"density", "epsilon"} <= specs.keys():
+        density = ends.get("density", (specs["density"].default,))
+        epsilon = ends.get("epsilon", (specs["epsilon"].default,))
+        check_density(method, density, max(epsilon), _in_search("density"))
+
+
+def check_density(method: str, density: Sequence[float], epsilon: float, where: str) -> None:
+    """Check that DELLA's probabilities of keeping an element, density +- epsilon, are in (0, 1).
+
+    Args:
+        method: della or della_linear.
+        density: the smallest and the largest value, or the one value.
+        epsilon: the largest value.
+        where: the density's place.
+
+    Raises:
+        ValueError: they are not. A density of 0 or 1 draws nothing and fits any epsilon.
+    """
     nothing_drawn = len(density) == 1 and density[0] in (0, 1)
     if not nothing_drawn and not epsilon < min(density) <= max(density) < 1 - epsilon:
         given = " to ".join(f"{end:g}" for end in density)
         raise ValueError(
-            f"merge.parameters.density: {given} is out of range for {method} with epsilon "
-            f"{epsilon:g}; allowed: above {epsilon:g} and below {1 - epsilon:g}"
+            f"{where}: {given} is out of range for {method} with epsilon {epsilon:g}; "
+            f"allowed: above {epsilon:g} and below {1 - epsilon:g}"
         )
 
 

@@ -1,6 +1,8 @@
 """A model that stays in memory while one candidate after the other is written into it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,57 @@ DTYPES = {
 }
 
 
+class Rewriting:
+    """The parameters of a model while they are overwritten: each must be, once."""
+
+    def __init__(self, parameters: dict[str, torch.Tensor], tied: set[str]) -> None:
+        """Take note that nothing is written yet."""
+        self._parameters = parameters
+        self._tied = tied
+        self._missing = set(parameters)
+
+    def target(self, name: str, shape: torch.Size) -> torch.Tensor | None:
+        """The memory that a tensor is to be written to, which now counts as written.
+
+        Returns:
+            The parameter; None for one that is tied to another and needs no value of its own.
+
+        Raises:
+            MergeError: the model has no such parameter, or of another shape.
+        """
+        parameter = self._parameters.get(name)
+        if parameter is None:
+            if name in self._tied:
+                return None
+            raise MergeError(f"tensor {name} is not in the model")
+        if parameter.shape != shape:
+            shapes = f"{list(shape)}, the model's {list(parameter.shape)}"
+            raise MergeError(f"tensor {name} has shape {shapes}")
+        self._missing.discard(name)
+        return parameter
+
+    def write(self, name: str, value: torch.Tensor) -> None:
+        """Write a tensor's value; see `target`."""
+        parameter = self.target(name, value.shape)
+        if parameter is not None:
+            parameter.copy_(value)
+
+    def finish(self) -> None:
+        """Check that every parameter was written.
+
+        Raises:
+            MergeError: one was not.
+        """
+        if self._missing:
+            raise MergeError(f"tensor {min(self._missing)} was not written")
+
+
 class ResidentModel:
     """A causal language model whose parameters are overwritten in place.
 
     Attributes:
         model: the transformers model, in evaluation mode.
-        tokenizer: the tokenizer of the checkpoint that it was opened from.
+        device: where its parameters are.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
@@ -36,21 +83,44 @@ class ResidentModel:
             device: a torch device.
             dtype: the type of the arithmetic while answering.
         """
+        self._checkpoint = checkpoint
         self.model: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder, dtype=DTYPES[dtype]
+            checkpoint.folder, dtype=DTYPES[dtype], trust_remote_code=checkpoint.trust_remote_code
         )
-        self.model.to(device).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
+        self.model.to(device).eval().requires_grad_(False)
+        self.device = torch.device(device)
         # A tied head shares its tensor with the embeddings and is not listed twice.
         self._parameters: dict[str, torch.Tensor] = dict(self.model.named_parameters())
         self._tied = set(self.model.state_dict()) - set(self._parameters)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the checkpoint that the model was opened from."""
+        return AutoTokenizer.from_pretrained(
+            self._checkpoint.folder, trust_remote_code=self._checkpoint.trust_remote_code
+        )
 
     @property
     def parameter_count(self) -> int:
         """How many parameters the model has, tied ones counted once."""
         return sum(parameter.numel() for parameter in self._parameters.values())
 
-    @torch.no_grad()
+    def parameter(self, name: str) -> torch.Tensor | None:
+        """A parameter by its name; None where there is none, or it is tied to another."""
+        return self._parameters.get(name)
+
+    @contextmanager
+    def rewriting(self) -> Iterator[Rewriting]:
+        """Overwrite every parameter.
+
+        Raises:
+            MergeError: one is missing, unknown or of another shape. After any error the model
+                holds a mixture and must be written again before it is used.
+        """
+        rewriting = Rewriting(self._parameters, self._tied)
+        yield rewriting
+        rewriting.finish()
+
     def write(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Overwrite every parameter.
 
@@ -58,23 +128,11 @@ class ResidentModel:
             tensors: name and value of each tensor; a tied tensor may be given or left out.
 
         Raises:
-            MergeError: a parameter is missing, unknown or of another shape. The model then holds
-                a mixture and must be written again before it is used.
+            MergeError: see `rewriting`.
         """
-        missing = set(self._parameters)
-        for name, value in tensors:
-            parameter = self._parameters.get(name)
-            if parameter is None:
-                if name in self._tied:
-                    continue
-                raise MergeError(f"tensor {name} is not in the model")
-            if parameter.shape != value.shape:
-                shapes = f"{list(value.shape)}, the model's {list(parameter.shape)}"
-                raise MergeError(f"tensor {name} has shape {shapes}")
-            parameter.copy_(value)
-            missing.discard(name)
-        if missing:
-            raise MergeError(f"tensor {min(missing)} was not written")
+        with self.rewriting() as model:
+            for name, value in tensors:
+                model.write(name, value)
 
     def save(self, folder: Path, dtype: str) -> None:
         """Write the model and its tokenizer as a Hugging Face folder.

@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,10 @@ class Family:
         return {name: checkpoint.folder for name, checkpoint in self.checkpoints.items()}
 
 
-def _save_family(model: PreTrainedModel, root: Path, tokenizer: Path) -> Family:
+def _save_family(
+    model: PreTrainedModel, root: Path, tokenizer: Path, dtype: torch.dtype | None = None
+) -> Family:
+    """Save a base model and two changed ones, in `dtype` or in the model's own type."""
     checkpoints = {}
     start = {name: value.clone() for name, value in model.named_parameters()}
     with torch.no_grad():
@@ -44,16 +48,15 @@ def _save_family(model: PreTrainedModel, root: Path, tokenizer: Path) -> Family:
             for parameter_name, parameter in model.named_parameters():
                 noise = torch.randn(parameter.shape) * spread
                 parameter.copy_(start[parameter_name] + noise.to(parameter.dtype))
-            model.save_pretrained(root / name)
+            saved = model if dtype is None else deepcopy(model).to(dtype)
+            saved.save_pretrained(root / name)
             for file in TOKENIZER:
                 shutil.copy(tokenizer / file, root / name)
             checkpoints[name] = Checkpoint(name, root / name)
     return Family(**checkpoints)
 
 
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory, data) -> Family:
-    """Llama models in bfloat16 with a head of their own."""
+def _llama(root: Path, tokenizer: Path, dtype: torch.dtype) -> Family:
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -66,13 +69,10 @@ def llama(tmp_path_factory, data) -> Family:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-        return _save_family(model, tmp_path_factory.mktemp("llama"), data / "zoo" / "base")
+        return _save_family(LlamaForCausalLM(config).to(dtype), root, tokenizer)
 
 
-@pytest.fixture(scope="session")
-def qwen2(tmp_path_factory, data) -> Family:
-    """Qwen2 models in float32: biases, fewer key-value heads, the head tied to the embeddings."""
+def _qwen2(root: Path, tokenizer: Path, dtype: torch.dtype) -> Family:
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -85,8 +85,42 @@ def qwen2(tmp_path_factory, data) -> Family:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        model = Qwen2ForCausalLM(config)
-        return _save_family(model, tmp_path_factory.mktemp("qwen2"), data / "zoo" / "base")
+        return _save_family(Qwen2ForCausalLM(config), root, tokenizer, dtype)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory, data) -> Family:
+    """Llama models in bfloat16 with a head of their own."""
+    return _llama(tmp_path_factory.mktemp("llama"), data / "zoo" / "base", torch.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def llama_float32(tmp_path_factory, data) -> Family:
+    """The same in float32."""
+    return _llama(tmp_path_factory.mktemp("llama32"), data / "zoo" / "base", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def qwen2(tmp_path_factory, data) -> Family:
+    """Qwen2 models in float32: biases, fewer key-value heads, the head tied to the embeddings."""
+    return _qwen2(tmp_path_factory.mktemp("qwen2"), data / "zoo" / "base", torch.float32)
+
+
+@pytest.fixture(scope="session")
+def qwen2_bfloat16(tmp_path_factory, data) -> Family:
+    """The same in bfloat16."""
+    return _qwen2(tmp_path_factory.mktemp("qwen2bf16"), data / "zoo" / "base", torch.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def families(llama, llama_float32, qwen2, qwen2_bfloat16) -> Mapping[str, Family]:
+    """Every architecture in every type."""
+    return {
+        "llama-bfloat16": llama,
+        "llama-float32": llama_float32,
+        "qwen2-bfloat16": qwen2_bfloat16,
+        "qwen2-float32": qwen2,
+    }
 
 
 @pytest.fixture(scope="session")

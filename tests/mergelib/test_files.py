@@ -1,3 +1,6 @@
+import errno
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -5,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mergelib.errors import InputError
 from mergelib.files import (
+    EnoughRoom,
     read_json,
     write_atomically,
     write_folder,
@@ -147,3 +152,76 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monke
         write_folder(folder, lambda partial: (partial / "new.txt").write_text("new"))
     assert names(folder) == ["old.txt"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_folders_made_for_one_that_cannot_be_filled_are_taken_away(tmp_path):
+    (tmp_path / "there").mkdir()
+
+    def fill(partial):
+        assert partial.is_dir()
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_folder(tmp_path / "there" / "a" / "b" / "folder", fill)
+    assert list((tmp_path / "there").iterdir()) == []
+
+    def fill_beside(partial):
+        (partial.parent.parent / "anothers.txt").write_text("kept")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_folder(tmp_path / "there" / "a" / "b" / "folder", fill_beside)
+    assert names(tmp_path / "there" / "a") == ["anothers.txt"]
+
+
+@pytest.fixture
+def free(tmp_path, monkeypatch):
+    """Sets how much is free: no test can change it."""
+    usage = shutil.disk_usage(tmp_path)
+    return lambda size: monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=size)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(999, "999 bytes"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (7.25e9, "7.2 GB")]
+)
+def test_a_folder_that_will_not_fit_is_refused(size, said, free, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    free(int(size) - 1)
+    message = f"^{folder}: No space left on device: about {said} are needed and .* are free; make"
+    with pytest.raises(InputError, match=message), EnoughRoom(folder, int(size)):
+        pytest.fail("it is not begun")
+    free(int(size))
+    with EnoughRoom(folder, int(size)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "full"), os.strerror(errno.ENOSPC)),
+        (OSError(errno.EDQUOT, "quota"), os.strerror(errno.EDQUOT)),
+        (Exception("File too large (os error 27)"), os.strerror(errno.EFBIG)),
+        (ValueError("Error while serializing: I/O error: (os error 28)"), "No space left"),
+    ],
+)
+def test_a_disk_that_fills_up_is_told_in_one_line(error, reason, tmp_path):
+    """The last two are the words of libraries written in Rust."""
+    with (
+        pytest.raises(InputError, match=f"{tmp_path}: {reason}") as caught,
+        EnoughRoom(tmp_path, 1),
+    ):
+        raise error
+    assert caught.value.__cause__ is error
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "no"), ValueError("28"), KeyboardInterrupt()]
+)
+def test_other_errors_pass(error, tmp_path):
+    with pytest.raises(type(error)) as caught, EnoughRoom(tmp_path, 1):
+        raise error
+    assert caught.value is error

@@ -39,7 +39,7 @@ def backwards(value):
 
 def test_names_its_method_and_models():
     assert Recipe(CONFIG).method == "ties"
-    assert Recipe(CONFIG).models == ("one", "two")
+    assert Recipe(CONFIG).models == ("base", "one", "two")
 
 
 def test_the_digest_is_a_sha256_that_stays():
@@ -67,7 +67,7 @@ def test_the_digest_does_not_depend_on_where_models_lie():
     for name in ("base", "one", "two"):
         text = text.replace(f"model: {name}", f"model: /elsewhere/{name}")
     moved = {f"/elsewhere/{name}": value for name, value in FINGERPRINTS.items()}
-    assert Recipe.from_yaml(text).models == ("/elsewhere/one", "/elsewhere/two")
+    assert Recipe.from_yaml(text).models == ("/elsewhere/base", "/elsewhere/one", "/elsewhere/two")
     assert digest(Recipe.from_yaml(text), moved) == digest(Recipe(CONFIG))
 
 

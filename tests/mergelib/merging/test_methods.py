@@ -1,9 +1,14 @@
 import pytest
+import torch
+from mergekit.merge_methods import get
+from mergekit.merge_methods.base import TensorGroup
 
 from mergelib.merging.methods import (
     check_models,
     check_parameter,
     check_together,
+    elects_signs,
+    ignored_parameters,
     is_pairwise,
     is_per_model,
     merge_methods,
@@ -61,6 +66,56 @@ def test_a_wrong_parameter_is_named_with_its_path(method, parameter, value, sear
 def test_right_values_of_other_types_pass():
     check_parameter("ties", "normalize", False, searched=False)
     check_parameter("karcher", "max_iter", 20, searched=False)
+
+
+def test_a_recipes_own_place_is_named():
+    place = "models.0.parameters.weight.2"
+    with pytest.raises(ValueError, match=f"^{place}: nan must be a finite number"):
+        check_parameter("ties", "weight", float("nan"), searched=False, where=place)
+    with pytest.raises(ValueError, match="^parameters.t: arcee_fusion .*; leave it out$"):
+        check_parameter("arcee_fusion", "t", 1, searched=False, where="parameters.t")
+    for value in ("x", 10**400):
+        with pytest.raises(ValueError, match="^here: .* must be a finite number"):
+            check_parameter("passthrough", "scale", value, searched=False, where="here")
+
+
+def test_what_a_method_never_reads_cannot_be_searched_but_given():
+    check_parameter("task_arithmetic", "density", 0.5, searched=False)
+    message = (
+        "^merge.parameters.density: is ignored by task_arithmetic and cannot be searched; methods "
+        "that use it: breadcrumbs, breadcrumbs_ties, dare_linear, dare_ties, della, della_linear, "
+        "ties$"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_parameter("task_arithmetic", "density", 0.5, searched=True)
+
+
+FAMILY = sorted(m for m, s in merge_methods().items() if "lambda" in {p.name for p in s.parameters})
+
+
+@pytest.mark.parametrize("method", FAMILY)
+@pytest.mark.parametrize(("parameter", "value"), [("density", 0.5), ("rescale", True)])
+def test_the_ignored_parameters_are_those_that_change_nothing(method, parameter, value):
+    torch.manual_seed(0)
+    group = TensorGroup.from_tensors(list(torch.randn(3, 8, 8)), base_index=0)
+
+    def merged(**parameters: object) -> torch.Tensor:
+        torch.manual_seed(0)
+        given = {"weight": 1.0, "density": 0.7, "rescale": False, **parameters}
+        return get(method)((group,), parameters=given)[0]
+
+    same = torch.equal(merged(), merged(**{parameter: value}))
+    assert same == (parameter in ignored_parameters(method))
+
+
+def test_ignored_parameters_and_elections_of_signs():
+    assert ignored_parameters("task_arithmetic") == {"density", "rescale", "int8_mask"}
+    assert {m for m in merge_methods() if ignored_parameters(m) == {"int8_mask"}} == {
+        *("dare_linear", "breadcrumbs", "della_linear")
+    }
+    assert {m for m in merge_methods() if elects_signs(m)} == {
+        *("ties", "dare_ties", "breadcrumbs_ties", "della")
+    }
 
 
 @pytest.mark.parametrize("method", sorted(merge_methods()))
