@@ -15,6 +15,7 @@ Without models it makes its own, random Llamas of 9 and 162 million parameters.
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 import threading
@@ -159,7 +160,7 @@ def the_same_masks(merger: MergekitMerger, asked: Recipe) -> Iterator[None]:
     execute = ExecuteMergeMethodTask.execute
 
     def seeded(task: Any, **inputs: Any) -> Any:
-        with merger._seeded(asked, planned[task.output_weight.name]):
+        with merger.seeded(asked, planned[task.output_weight.name]):
             return execute(task, **inputs)
 
     with patch.object(ExecuteMergeMethodTask, "execute", seeded):
@@ -197,6 +198,10 @@ def measure(method: str, models: Models, repeats: int, copied: float) -> dict[st
     resident = ResidentModel(checkpoints[models.base], "cpu", "float32")
     merger = MergekitMerger(checkpoints, seed=0)
     fast = FastMerger(merger, resident) if method in FAST_METHODS else None
+
+    # What is loaded by now stays: the collector need not walk through it while others are timed.
+    gc.collect()
+    gc.freeze()
 
     def to_disk_and_back() -> Any:
         with tempfile.TemporaryDirectory() as folder, the_same_masks(merger, asked):

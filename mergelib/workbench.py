@@ -3,6 +3,7 @@
 Everything here follows from the search file alone, so that any process can set up its own.
 """
 
+import gc
 import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
@@ -150,6 +151,9 @@ class Workbench:
             torch.set_num_threads(self.search.compute.threads)
         elif resident.parameter_count < _SMALL:
             torch.set_num_threads(1)
+        # What is loaded by now stays: walking through it took longer than a merge.
+        gc.collect()
+        gc.freeze()
         return resident
 
     @cached_property

@@ -16,10 +16,10 @@ from mergekit.config import MergeConfiguration
 from mergekit.io.tasks import GatherTensors, LoaderCache
 from mergekit.merge import _model_out_config
 from mergekit.options import MergeOptions
-from mergekit.plan import MergePlanner
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError, unknown
+from mergelib.merging.layout import RecordingPlanner, Settings, Slot, structure
 from mergelib.merging.methods import RANDOM_METHODS
 from mergelib.merging.plan import Plan, PlannedTensor, refused
 from mergelib.merging.seeds import mask_seeds, random_numbers_from, seed_of
@@ -47,6 +47,7 @@ class MergekitMerger:
             if isinstance(count := c.config.get("num_hidden_layers"), int)
         }
         self._seed = seed
+        self._planners: dict[str, RecordingPlanner] = {}
         trusted = any(checkpoint.trust_remote_code for checkpoint in checkpoints.values())
         self._options = MergeOptions(quiet=True, trust_remote_code=trusted)
         LoaderCache().setup(self._options)
@@ -59,20 +60,39 @@ class MergekitMerger:
         """
         if faults := recipe_faults(recipe.config, self._layers):
             raise MergeError("; ".join(faults))
-        local = recipe.with_models(self._reference)
+        config = self._configuration(recipe)
+        key = structure(recipe)
+        planner = self._planners.get(key)
+        if planner is None:
+            planner = self._planner(config, recipe)
+            # A search has one structure; where layers are searched, every recipe has its own.
+            self._planners = {key: planner}
         with refused("mergekit"):
-            config = MergeConfiguration.model_validate(local)
-            architecture = get_architecture_info(config, self._options)
-            models = [ModelReference.model_validate(self._reference(m)) for m in recipe.models]
-            # Mergekit takes the first of a set of models, which differs between processes.
-            based = config.model_copy(update={"base_model": config.base_model or models[0]})
-            out = _model_out_config(based, architecture, self._options.trust_remote_code)
-            planner = MergePlanner(config, architecture, self._options, out)
-            planner._plan()
-        tensors = [self._planned(planner, weight, task) for weight, task in planner._tensors]
-        plan = Plan(recipe, planner, models, tensors)
+            settings = Settings(config, self._name)
+            tensors = [self._planned(planner, slot, settings) for slot in planner.slots]
+        plan = Plan(recipe, planner, self._models(recipe), tensors)
         self._check(plan)
         return plan
+
+    def _configuration(self, recipe: Recipe) -> MergeConfiguration:
+        with refused("mergekit"):
+            return MergeConfiguration.model_validate(recipe.with_models(self._reference))
+
+    def _models(self, recipe: Recipe) -> list[ModelReference]:
+        return [ModelReference.model_validate(self._reference(model)) for model in recipe.models]
+
+    def _planner(self, config: MergeConfiguration, recipe: Recipe) -> RecordingPlanner:
+        with refused("mergekit"):
+            architecture = get_architecture_info(config, self._options)
+            # Mergekit takes the first of a set of models, which differs between processes.
+            base = config.base_model or self._models(recipe)[0]
+            based = config.model_copy(update={"base_model": base})
+            out = _model_out_config(based, architecture, self._options.trust_remote_code)
+            # The planner changes the configuration that it is given.
+            own = config.model_copy(deep=True)
+            planner = RecordingPlanner(own, architecture, self._options, out, name=self._name)
+            planner._plan()
+        return planner
 
     def _check(self, plan: Plan) -> None:
         """Check what can only be told of single tensors: filters, and weights that cancel out."""
@@ -84,24 +104,27 @@ class MergekitMerger:
             if weights and (fault := degenerate_weights(method, tensor.shared, weights)):
                 raise MergeError(f"parameters.weight: {fault} (tensor {tensor.name})")
 
-    def _planned(self, planner: MergePlanner, weight: Any, task: Any) -> PlannedTensor:
-        gather = task.gather_tensors
-        plain = isinstance(gather, GatherTensors)
-        infos = (gather if plain else gather.gather_tensors).weight_info
+    def _planned(self, planner: RecordingPlanner, slot: Slot, settings: Settings) -> PlannedTensor:
+        parameters = settings.resolve(slot)
         return PlannedTensor(
-            name=weight.name,
-            models=tuple(self._name(model) for model in task.model_order),
-            base=None if task.base_model is None else self._name(task.base_model),
-            sources=tuple(
-                self._find(self._name(model), infos[model]) if plain else None
-                for model in task.model_order
-            ),
-            shared=dict(task.parameters.items()),
-            each={self._name(m): dict(p.items()) for m, p in task.input_parameters.items()},
+            name=slot.weight.name,
+            models=slot.models,
+            base=slot.base,
+            sources=self._sources(slot),
+            shared=parameters.shared,
+            each=parameters.each,
             dtype=dtype_from_name(planner.config.dtype),
-            out_dtype=dtype_from_name(weight.force_dtype or planner.config.out_dtype),
-            _task=task,
+            out_dtype=dtype_from_name(slot.weight.force_dtype or planner.config.out_dtype),
+            _task=slot.task,
         )
+
+    def _sources(self, slot: Slot) -> tuple[torch.Tensor | None, ...]:
+        """Each model's stored tensor; none where vocabularies are aligned first."""
+        gather = slot.task.gather_tensors
+        if not isinstance(gather, GatherTensors):
+            return (None,) * len(slot.models)
+        infos = {self._name(model): info for model, info in gather.weight_info.items()}
+        return tuple(self._find(model, infos[model]) for model in slot.models)
 
     def merge(self, recipe: Recipe) -> Iterator[tuple[str, torch.Tensor]]:
         """Merge one tensor after the other.
@@ -133,8 +156,8 @@ class MergekitMerger:
         """
         with refused(f"mergekit: {tensor.name}"):
             inputs = self._gather(plan, tensor)
-            with self._seeded(plan.recipe, tensor):
-                merged: torch.Tensor | None = tensor._task.execute(tensors=inputs)
+            with self.seeded(plan.recipe, tensor):
+                merged: torch.Tensor | None = tensor.task().execute(tensors=inputs)
         if merged is None:
             return None
         merged = merged.to(tensor.out_dtype or merged.dtype)
@@ -169,7 +192,7 @@ class MergekitMerger:
         return seed_of(self._seed, self._checkpoints[model].fingerprint, tensor)
 
     @contextmanager
-    def _seeded(self, recipe: Recipe, tensor: PlannedTensor) -> Iterator[None]:
+    def seeded(self, recipe: Recipe, tensor: PlannedTensor) -> Iterator[None]:
         """Give the methods that draw random numbers their own for each tensor and model."""
         if recipe.method not in RANDOM_METHODS:
             yield

@@ -52,6 +52,12 @@ class PlannedTensor:
     out_dtype: torch.dtype | None
     _task: Any
 
+    def task(self) -> Any:
+        """Mergekit's task that merges it, with these parameters."""
+        of_models = dict(zip(self._task.model_order, self.models, strict=True))
+        each = {model: self.each[name] for model, name in of_models.items() if name in self.each}
+        return self._task.model_copy(update={"parameters": self.shared, "input_parameters": each})
+
 
 class Plan:
     """A recipe, resolved into the tensors of the merged model."""

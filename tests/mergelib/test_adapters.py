@@ -342,7 +342,7 @@ def test_an_adapter_that_does_not_fit(damage, llama, copy, cache):
     message = refusal(llama.base, copy, cache=cache)
     assert "the adapter does not fit the model: " in message
     assert message.endswith("name the model that it was trained on")
-    assert not list((cache / "adapters").iterdir())
+    assert not (cache / "adapters").exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

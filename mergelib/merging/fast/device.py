@@ -84,7 +84,7 @@ def task_vectors(
 
 
 def absolute_sum(base: torch.Tensor, source: torch.Tensor, mask: Mask | None) -> float:
-    """The sum of |source - base| over the elements that a mask keeps, added up in float64."""
+    """The sum of |source - base| over the elements that a mask keeps."""
     return float(_part(base.float(), source, mask).abs_().sum(dtype=torch.float64))
 
 

@@ -57,21 +57,24 @@ class Combination(NamedTuple):
 
 
 def combination(
-    method: str,
+    sparsity: Sparsity | None,
     tensor: PlannedTensor,
-    numbers: Callable[[str], torch.Tensor],
+    size: int,
+    *,
+    ranks: Callable[[str], torch.Tensor],
+    uniforms: Callable[[str], torch.Tensor],
     absolute_sum: Callable[[str, Mask | None], float],
 ) -> Combination:
     """Resolve a method's settings for one tensor.
 
     Args:
-        method: one of `SPARSITY`.
+        sparsity: what the method does to each task vector.
         tensor: what goes into it.
-        numbers: gives a model's ranks or uniform numbers, (n,), for this tensor.
+        size: its number of elements, n.
+        ranks: gives a model's task vector's ranks, (n,).
+        uniforms: gives a model's uniform numbers, (n,).
         absolute_sum: of a model's task vector, of the part that a mask keeps.
     """
-    sparsity = SPARSITY[method]
-    size = next(source.numel() for source in tensor.sources if source is not None)
 
     def mask(model: str) -> Mask | None:
         density = tensor.each[model]["density"]
@@ -79,16 +82,13 @@ def combination(
             return None
         if sparsity.ranked:
             # At least one element is kept, unless none is asked for.
-            count = max(1, int(density * size)) if density > 0 else 0
-            kept = Mask(numbers(model), count)
+            kept = Mask(ranks(model), max(1, int(density * size)) if density > 0 else 0)
         else:
-            kept = Mask(numbers(model), density)
-        if not tensor.shared["rescale"] or (sparsity.ranked and density <= 0):
+            kept = Mask(uniforms(model), density)
+        if not tensor.shared["rescale"]:
             return kept
         before, after = absolute_sum(model, None), absolute_sum(model, kept)
-        if min(before, after) < _SMALLEST_SUM:
-            return kept
-        return kept._replace(scale=before / after)
+        return kept if min(before, after) < _SMALLEST_SUM else kept._replace(scale=before / after)
 
     models = tuple(model for model in tensor.models if model != tensor.base)
     weights = torch.tensor([tensor.each[m]["weight"] for m in models], dtype=torch.float32)

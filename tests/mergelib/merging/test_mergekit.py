@@ -138,7 +138,7 @@ def test_with_the_same_random_masks_also_the_random_methods(
     execute = ExecuteMergeMethodTask.execute
 
     def execute_with_our_seeds(task, **inputs):
-        with merger._seeded(wanted, planned[task.output_weight.name]):
+        with merger.seeded(wanted, planned[task.output_weight.name]):
             return execute(task, **inputs)
 
     monkeypatch.setattr(ExecuteMergeMethodTask, "execute", execute_with_our_seeds)

@@ -292,11 +292,11 @@ def test_mergekit_does_with_a_zero_sum_what_is_said_of_it(method):
         return get(method)((group,), parameters={"weight": weights, **shared})[0]
 
     reason = degenerate_weights(method, shared, (1, -1)) or ""
-    if reason.endswith("divides by that sum"):
+    if "divides by that sum" in reason:
         assert not merged(1, -1).isfinite().all()
-    elif reason.endswith("in equal parts instead"):
+    elif "in equal parts instead" in reason:
         assert torch.equal(merged(1, -1), merged(0.5, 0.5))
-    elif reason.endswith("unnormalised instead"):
+    elif "unnormalised instead" in reason:
         torch.testing.assert_close(merged(2, -2) - base, 2 * (one - two))
     else:
         assert not reason

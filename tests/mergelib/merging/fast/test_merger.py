@@ -100,7 +100,7 @@ def fast(request, llama):
     """A merger with the kernels of a CPU, and with those of a GPU run on the CPU."""
     made = merger(llama)
     if request.param == "torch":
-        made._kernels = device
+        made.kernels = device
     return made
 
 
@@ -129,7 +129,7 @@ def method_name(method: str) -> str:
 @pytest.mark.parametrize("name", EXACT)
 def test_the_kernels_of_a_gpu_give_the_same_bits(name, llama):
     on_gpu = merger(llama)
-    on_gpu._kernels = device
+    on_gpu.kernels = device
     assert_same(written(on_gpu, EXACT[name]), expected(llama, EXACT[name]))
 
 
@@ -177,7 +177,7 @@ def test_a_resident_model_in_the_exported_type(llama):
 
 
 def test_a_chunk_is_a_matter_of_speed_only(fast, llama, monkeypatch):
-    monkeypatch.setattr(fast._kernels, "CHUNK", 100)
+    monkeypatch.setattr(fast.kernels, "CHUNK", 100)
     for name in ("ties", "slerp", "dare_ties, not rescaled"):
         assert_same(written(fast, EXACT[name]), expected(llama, EXACT[name]))
 
@@ -242,7 +242,7 @@ def test_a_recipe_gives_the_same_after_others_and_without_memory(fast, llama):
     torch.manual_seed(5)
     assert_same(written(fast, wanted), first)
     forgetful = merger(llama, limit=0)
-    forgetful._kernels = fast._kernels
+    forgetful.kernels = fast.kernels
     assert_same(written(forgetful, wanted), first)
     assert forgetful.kept.size == 0
     assert_same(written(forgetful, EXACT["ties"]), written(fast, EXACT["ties"]))
@@ -325,7 +325,7 @@ def test_a_source_that_is_not_finite_fails(method, value, fast, llama, tmp_path)
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     damaged = {**llama.checkpoints, "one": Checkpoint("one", tmp_path)}
     made = merger(llama, checkpoints=damaged)
-    made._kernels = fast._kernels
+    made.kernels = fast.kernels
     wanted = EXACT["slerp"] if method == "slerp" else recipe(method)
     with pytest.raises(MergeError, match=r"^tensor model\.norm\.weight has values that"):
         made.write(wanted)
