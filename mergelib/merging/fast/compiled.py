@@ -95,11 +95,10 @@ def task_vectors(
     numbers, limits = _mask_arrays(masks)
     scales = _floats([1.0 if mask is None else mask.scale for mask in masks])
     divided, by = divisor is not None, np.float32(1 if divisor is None else divisor)
-    settings: tuple[Any, ...] = (limits, scales, _floats(weights), elect, divided, by)
-    ending: tuple[Any, ...] = (np.float32(scale), _rounds(rounding), out.numpy())
-    if len(rest) == 2 and None not in masks:
-        return bool(loops.two_masked(start, *rest, *numbers, *settings, *ending))
-    return bool(loops.task_vectors(start, tuple(rest), numbers, *settings, *ending))
+    settings = (limits, scales, _floats(weights), elect, divided, by, np.float32(scale))
+    both_masked = len(rest) == 2 and None not in masks
+    loop = loops.two_masked if both_masked else loops.task_vectors
+    return bool(loop(start, tuple(rest), numbers, settings, _rounds(rounding), out.numpy()))
 
 
 def absolute_sum(base: torch.Tensor, source: torch.Tensor, mask: Mask | None) -> float:

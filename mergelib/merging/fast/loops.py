@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 _BLOCK = 1024
 """Elements worked on at a time, so that all intermediate values stay in a core's L1 cache."""
@@ -29,7 +29,6 @@ _ROUNDS_TO_INFINITY = np.uint32(0x7F7F8000)
 """The bits of the smallest float32 that bfloat16 rounds to infinity."""
 
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
-_fused = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 @_compiled
@@ -40,12 +39,17 @@ def linear(
     block = np.empty(_BLOCK, np.float32)
     largest = np.uint32(0)
     for start in range(0, out.size, _BLOCK):
-        written = out[start : start + _BLOCK]
+        stop = start + _BLOCK
+        written = out[start:stop]
         total = block[: written.size]
-        total[:] = 0
-        for n in range(len(sources)):
-            _add_weighted(sources[n][start : start + _BLOCK], weights[n], total)
-        if divided:
+        if len(sources) == 2:
+            one, other = sources[0], sources[-1]
+            _add_two(one[start:stop], other[start:stop], weights, total)
+        else:
+            total[:] = 0
+            for n in range(len(sources)):
+                _add_weighted(sources[n][start:stop], weights[n], total)
+        if divided and divisor != 1:
             _divide(total, divisor)
         largest = max(largest, _write(total, rounding, written))
     return largest < _INFINITY
@@ -67,20 +71,13 @@ def interpolate(one: Any, other: Any, weights: Any, rounding: bool, out: Any) ->
 
 @_compiled
 def task_vectors(
-    base: Any,
-    sources: Any,
-    numbers: Any,
-    limits: Any,
-    scales: Any,
-    weights: Any,
-    elect: bool,
-    divided: bool,
-    divisor: Any,
-    scale: Any,
-    rounding: bool,
-    out: Any,
+    base: Any, sources: Any, numbers: Any, settings: Any, rounding: bool, out: Any
 ) -> Any:
-    """Write base + scale * combined task vectors; returns whether all of it is finite."""
+    """Write base + scale * combined task vectors; returns whether all of it is finite.
+
+    The settings are limits, scales, weights, elect, divided, divisor and scale.
+    """
+    limits, scales, weights, elect, divided, divisor, scale = settings
     parts = np.empty((len(sources), _BLOCK), np.float32)
     blocks = np.empty((3, _BLOCK), np.float32)
     largest = np.uint32(0)
@@ -117,43 +114,20 @@ def task_vectors(
 
 @_compiled
 def two_masked(
-    base: Any,
-    one: Any,
-    other: Any,
-    numbers_one: Any,
-    numbers_other: Any,
-    limits: Any,
-    scales: Any,
-    weights: Any,
-    elect: bool,
-    divided: bool,
-    divisor: Any,
-    scale: Any,
-    rounding: bool,
-    out: Any,
+    base: Any, sources: Any, numbers: Any, settings: Any, rounding: bool, out: Any
 ) -> Any:
     """The same for two masked sources, the common case, in one pass: all stays in registers."""
     block = np.empty(_BLOCK, np.float32)
+    one, other = sources
+    of_one, of_other = numbers
     largest = np.uint32(0)
     for start in range(0, out.size, _BLOCK):
         stop = start + _BLOCK
         written = out[start:stop]
         total = block[: written.size]
-        _combine_two(
-            base[start:stop],
-            one[start:stop],
-            other[start:stop],
-            numbers_one[start:stop],
-            numbers_other[start:stop],
-            limits,
-            scales,
-            weights,
-            elect,
-            divided,
-            divisor,
-            scale,
-            total,
-        )
+        parts = one[start:stop], other[start:stop]
+        kept = of_one[start:stop], of_other[start:stop]
+        _combine_two(base[start:stop], parts, kept, settings, total)
         largest = max(largest, _write(total, rounding, written))
     return largest < _INFINITY
 
@@ -191,10 +165,29 @@ def _value_of_type(stored: Any) -> Callable[..., Any]:
     return from_bits if stored == numba.uint16 else as_it_is
 
 
-@_fused
+def _fma(_context: Any, _factor: Any, _weight: Any, _addend: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return numba.float32(numba.float32, numba.float32, numba.float32), generate
+
+
+_fused: Any = intrinsic(_fma)
+"""_fused(factor, weight, addend): factor * weight + addend of float32, rounded once."""
+
+
+@_compiled
 def _add_weighted(source: Any, weight: Any, total: Any) -> None:
     for i in range(total.size):
-        total[i] += _value(source[i]) * weight
+        total[i] = _fused(_value(source[i]), weight, total[i])
+
+
+@_compiled
+def _add_two(one: Any, other: Any, weights: Any, total: Any) -> None:
+    """The common case in one pass."""
+    first, second = weights[0], weights[1]
+    for i in range(total.size):
+        total[i] = _fused(_value(other[i]), second, _value(one[i]) * first)
 
 
 @_compiled
@@ -240,21 +233,10 @@ def _add_agreeing(part: Any, total: Any, weight: Any, agreed: Any, agreeing: Any
 
 
 @_compiled
-def _combine_two(
-    base: Any,
-    one: Any,
-    other: Any,
-    numbers_one: Any,
-    numbers_other: Any,
-    limits: Any,
-    scales: Any,
-    weights: Any,
-    elect: bool,
-    divided: bool,
-    divisor: Any,
-    scale: Any,
-    total: Any,
-) -> None:
+def _combine_two(base: Any, parts: Any, numbers: Any, settings: Any, total: Any) -> None:
+    limits, scales, weights, elect, divided, divisor, scale = settings
+    one, other = parts
+    numbers_one, numbers_other = numbers
     limit_one, limit_other = limits[0], limits[1]
     scale_one, scale_other = scales[0], scales[1]
     weight_one, weight_other = weights[0], weights[1]

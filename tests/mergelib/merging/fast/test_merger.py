@@ -155,6 +155,11 @@ def test_three_models(method, llama):
     assert_same(got, expected(llama, wanted, checkpoints=three))
 
 
+def test_one_model_alone(llama):
+    wanted = Recipe({**EXACT["linear"].config, "models": EXACT["linear"].config["models"][:1]})
+    assert_same(written(merger(llama), wanted), expected(llama, wanted))
+
+
 def convert(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Checkpoint:
     """A checkpoint stored in another type."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=dtype)
