@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.progress import progress
 from mergelib import finalists
-from mergelib.fitness import all_asked
+from mergelib.calibration import all_asked
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
 from mergelib.workbench import Asked

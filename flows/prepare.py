@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.progress import progress
-from mergelib.fitness import all_asked, calibration_plan
+from mergelib.calibration import all_asked, calibration_plan
 from mergelib.runs import Run
 from tasks.calibration import calibrate
 from tasks.candidates import answered

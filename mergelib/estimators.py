@@ -1,8 +1,9 @@
 """A model's accuracy on all N items, estimated from its responses to some of them.
 
 The published estimators stand as published, so that results compare; `parent_irt` is this
-project's own. D = 1 throughout. `A` below is the finite-population accuracy: the mean response
-over exactly these N items, of which the seen ones are known.
+project's own. D = 1 throughout, but for the shift that `parent_irt` may allow for. `A` below is the
+finite-population accuracy: the mean response over exactly these N items, of which the seen ones are
+known.
 """
 
 import warnings
@@ -13,31 +14,22 @@ from typing import NamedTuple
 import numpy as np
 
 from mergelib.errors import InputError
-from mergelib.intervals import normal_mixture_quantile, wilson
+from mergelib.intervals import wilson
 from mergelib.irt.ability import (
     ParentPrior,
     checked_responses,
+    gaussian_weights,
     maximum_likelihood,
     parent_prior_weights,
     posterior,
+    posterior_mean,
 )
+from mergelib.irt.accuracy import Estimates as Estimates
+from mergelib.irt.accuracy import accuracy_posterior, possible
 from mergelib.irt.bank import GRID, FloatArray, ItemBank, calibrate
+from mergelib.irt.shift import NO_SHIFT, Shift
 
 GMP_IRT_CONSTANT = 0.5  # MERGE3 (Mencattini et al., 2025), c of gmp-IRT
-
-
-class Estimates(NamedTuple):
-    """Estimated accuracies with their intervals.
-
-    Attributes:
-        value: (C,) in [0, 1]; NaN for a candidate without any response.
-        low: (C,) lower limits, at most `value`.
-        high: (C,) upper limits, at least `value`.
-    """
-
-    value: FloatArray
-    low: FloatArray
-    high: FloatArray
 
 
 class GpIrtConstants(NamedTuple):
@@ -59,23 +51,26 @@ class EstimatorContext:
 
     Attributes:
         bank: the N items; None suffices for mean, weighted and full.
-        endpoint_abilities: (J,) abilities of the endpoints, for mp_irt, gmp_irt and parent_irt.
+        endpoint_abilities: (J,) abilities of the endpoints, for mp_irt, gmp_irt and parent_irt;
+            None or empty without endpoints, which parent_irt alone can do with.
         weights: (N,) share weights of the anchor items, not negative; None for equal ones.
-        gp_irt_constants: b and v, for gp_irt.
+        gp_irt_constants: for gp_irt, b and v, or a fixed c in [0, 1].
         clustered_anchors: the items are cluster centres, whose weighted mean has a quarter of a
             random sample's variance: gp_irt then uses v / (4 n), as published.
         parent_prior: for parent_irt.
-        widening: factor on the half-widths of the item response models' intervals, at least 1,
-            from `mergelib.intervals.widening` on models held out of the calibration.
+        shift: the second trait for parent_irt, from `mergelib.irt.shift.fit_shift`.
+        widening: factor on what not knowing ability adds to the item response models' intervals,
+            at least 0, from `mergelib.replay.replay` on models held out of the calibration.
         level: nominal coverage of the intervals.
     """
 
     bank: ItemBank | None = None
     endpoint_abilities: FloatArray | None = None
     weights: FloatArray | None = None
-    gp_irt_constants: GpIrtConstants | None = None
+    gp_irt_constants: GpIrtConstants | float | None = None
     clustered_anchors: bool = False
     parent_prior: ParentPrior = ParentPrior()
+    shift: Shift = NO_SHIFT
     widening: float = 1.0
     level: float = 0.95
 
@@ -87,9 +82,19 @@ Raises `InputError` where the responses' values or shape, or the context, are no
 """
 
 
-def endpoint_abilities(responses: FloatArray, bank: ItemBank) -> FloatArray:
-    """Maximum likelihood abilities (J,) from the endpoints' responses (J, N), 0, 1 or NaN."""
-    return maximum_likelihood(responses, bank)
+def endpoint_abilities(
+    responses: FloatArray, bank: ItemBank, shift: Shift = NO_SHIFT
+) -> FloatArray:
+    """Abilities (J,) from the endpoints' responses (J, N), 0, 1 or NaN; NaN without a response.
+
+    By maximum likelihood; with a shift, which likelihood alone hardly tells from ability where
+    responses are few, the posterior mean among the calibration models.
+    """
+    if shift == NO_SHIFT:
+        return maximum_likelihood(responses, bank)
+    prior = gaussian_weights(0.0, shift.ability_sd)
+    ability = posterior_mean(posterior(responses, bank, prior, shift=shift))
+    return np.where(np.isnan(responses).all(axis=1), np.nan, ability)
 
 
 def mean(responses: FloatArray, context: EstimatorContext) -> Estimates:
@@ -119,7 +124,7 @@ def weighted(responses: FloatArray, context: EstimatorContext) -> Estimates:
         effective = np.where(sum_w > 0, sum_w**2 / (asked @ w**2), 0.0)
     effective = np.minimum(effective, asked.sum(1))
     interval = wilson(np.nan_to_num(value) * effective, effective, context.level, total)
-    low, high = _possible(interval.low, interval.high, y.sum(1), asked.sum(1), total)
+    low, high = possible(interval.low, interval.high, y.sum(1), asked.sum(1), total)
     return Estimates(value, np.minimum(low, value), np.maximum(high, value))
 
 
@@ -135,16 +140,22 @@ def p_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
 def gp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
     """gp-IRT (Maia Polo et al., 2024): c * weighted + (1 - c) * p-IRT.
 
-    c = b^2 / (b^2 + v / n), with v / (4 n) for clustered anchors, as in tinyBenchmarks.
+    c = b^2 / (b^2 + v / n), with v / (4 n) for clustered anchors, as in tinyBenchmarks; or fixed.
     """
-    if context.gp_irt_constants is None:
+    constants = context.gp_irt_constants
+    if constants is None:
         raise InputError("gp_irt: no constants; compute them with `gp_irt_constants`")
-    b, v = context.gp_irt_constants
+    plain, model = weighted(responses, context), p_irt(responses, context)
+    if not isinstance(constants, GpIrtConstants):
+        if not 0 <= constants <= 1:
+            raise InputError(f"gp_irt: c is {constants}; give a number from 0 to 1")
+        return _blend(np.full(len(plain.value), float(constants)), plain, model)
+    b, v = constants
     n = (~np.isnan(responses)).sum(1)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         variance = v / (n * (4 if context.clustered_anchors else 1))
         c = b**2 / (b**2 + variance) if b > 0 else np.zeros(len(n))
-    return _blend(c, weighted(responses, context), p_irt(responses, context))
+    return _blend(c, plain, model)
 
 
 def mp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
@@ -174,14 +185,26 @@ def parent_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
     """Posterior mean of A under a prior centred on the endpoints.
 
     The prior is `context.parent_prior`; as a search goes on, its widths can be re-estimated from
-    earlier candidates' responses with `mergelib.irt.ability.fit_parent_prior`.
+    earlier candidates' responses with `mergelib.irt.ability.fit_parent_prior`. Without endpoints it
+    is that of the calibration models, N(0, `context.shift.ability_sd`^2).
 
-    A = [sum_S Y_i + sum_{i in U} sum_q w_q p_i(g_q)] / N, w the posterior over the grid; the
-    interval holds the posterior's quantiles.
+    A = [sum_S Y_i + sum_{i in U} sum_q w_q p_i(g_q)] / N, w the posterior over the grid (and over
+    the shift, where the context has one); the interval holds the posterior's quantiles.
     """
     responses, bank = _binary(responses, context)
-    prior = parent_prior_weights(_endpoints(context, "parent_irt"), context.parent_prior)
-    return _of_posterior(responses, bank, posterior(responses, bank, prior), None, context)
+    gammas = context.endpoint_abilities
+    if gammas is None or np.size(gammas) == 0:
+        prior = gaussian_weights(0.0, context.shift.ability_sd)
+    else:
+        prior = parent_prior_weights(_endpoints(context, "parent_irt"), context.parent_prior)
+    return accuracy_posterior(
+        responses,
+        bank,
+        prior,
+        shift=context.shift,
+        widening=context.widening,
+        level=context.level,
+    )
 
 
 def full(responses: FloatArray, context: EstimatorContext) -> Estimates:
@@ -257,48 +280,15 @@ def _predicted(
     """Seen responses and p_i(ability) for the unseen; interval of A under a flat prior."""
     asked = ~np.isnan(responses)
     value = np.where(asked, responses, bank.probability(ability)).mean(1)
-    weights = posterior(responses, bank, np.full(GRID.shape, 1 / GRID.size))
-    return _of_posterior(responses, bank, weights, value, context)
-
-
-def _of_posterior(
-    responses: FloatArray,
-    bank: ItemBank,
-    weights: FloatArray,
-    value: FloatArray | None,
-    context: EstimatorContext,
-) -> Estimates:
-    """Quantiles of A under weights (C, Q) on ability; its mean too, unless a value is given.
-
-    Given ability, A is the seen sum plus independent Bernoulli responses, over N: close to normal.
-    """
-    asked = ~np.isnan(responses)
-    total = responses.shape[1]
-    right, n = np.where(asked, responses, 0.0).sum(1), asked.sum(1)
-    unseen, p = (~asked).astype(np.float64), bank.probability(GRID)  # (C, N), (Q, N)
-    centre = (right[:, None] + unseen @ p.T) / total  # (C, Q)
-    spread = np.sqrt(unseen @ (p * (1 - p)).T) / total
-    if value is None:
-        value = (weights * centre).sum(1)
-    value = np.where(n > 0, np.clip(value, 0.0, 1.0), np.nan)
-    tail = (1 - context.level) / 2
-    low = np.minimum(normal_mixture_quantile(weights, centre, spread, tail), value)
-    high = np.maximum(normal_mixture_quantile(weights, centre, spread, 1 - tail), value)
-    low, high = value - context.widening * (value - low), value + context.widening * (high - value)
-    low, high = _possible(low, high, right, n, total)
-    return Estimates(value, np.minimum(low, value), np.maximum(high, value))
+    flat = np.full(GRID.shape, 1 / GRID.size)
+    return accuracy_posterior(
+        responses, bank, flat, value=value, widening=context.widening, level=context.level
+    )
 
 
 def _blend(c: FloatArray, one: Estimates, other: Estimates) -> Estimates:
     """Blend by c, limits too: both errors come from one sample, so they are taken to add up."""
     return Estimates(*(c * x + (1 - c) * y for x, y in zip(one, other, strict=True)))
-
-
-def _possible(
-    low: FloatArray, high: FloatArray, right: FloatArray, n: FloatArray, total: int
-) -> tuple[FloatArray, FloatArray]:
-    """Limits kept to what the seen items leave possible: the unseen all wrong, or all right."""
-    return np.maximum(low, right / total), np.minimum(high, (right + total - n) / total)
 
 
 def _scores(responses: FloatArray) -> FloatArray:

@@ -1,8 +1,7 @@
 """The judge of a search: what a few anchor items say of a candidate's accuracy on all items."""
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mergelib.errors import InputError
+from mergelib.calibration import IntervalFit, bank_of, calibration_matrix
 from mergelib.estimators import (
     ESTIMATORS,
     Estimates,
@@ -18,59 +17,17 @@ from mergelib.estimators import (
     endpoint_abilities,
     gp_irt_constants,
 )
-from mergelib.irt.bank import ItemBank, calibrate
-from mergelib.irt.selection import SelectionContext, select
+from mergelib.irt.shift import NO_SHIFT, Shift
 from mergelib.recipes import Recipe
 from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
-from mergelib.workbench import Asked, Workbench
-
-_BANK_KEYS = ("benchmark", "anchor")
+from mergelib.workbench import Workbench
 
 
-def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
-    """Calibrate each benchmark's item bank and choose its anchor items.
-
-    Args:
-        bench: the search's workbench.
-        responses: of the base model, the endpoints and the calibration merges.
-
-    Returns:
-        The items of all search pools, a row each: benchmark, item_id, discrimination, difficulty,
-        their standard errors, and whether the item is an anchor.
-
-    Raises:
-        InputError: an endpoint has no scored response to a benchmark; with the reason.
-    """
-    search = bench.search
-    random = np.random.default_rng([search.seed, 0xA2C40])  # a stream of its own
-    models = list(dict.fromkeys(responses["model"].to_pylist()))
-    endpoints = [bench.model_digest(endpoint) for endpoint in search.endpoints]
-    tables = []
-    for name, benchmark in bench.benchmarks.items():
-        items = [item.item_id for item in benchmark.pool("search")]
-        matrix = response_matrix(responses, name, models, items)
-        for endpoint, digest in zip(search.endpoints, endpoints, strict=True):
-            if np.isnan(matrix[models.index(digest)]).all():
-                why = _commonest(responses["reason"].to_pylist())
-                raise InputError(f"{name}: no answer of {endpoint} can be scored: {why}")
-        bank = calibrate(matrix, items).bank
-        context = SelectionContext(
-            bank=bank,
-            calibration_responses=matrix,
-            endpoint_responses=matrix[[models.index(digest) for digest in endpoints]],
-        )
-        count = len(items) if search.fitness.estimator == "full" else search.fitness.items
-        chosen = set(select(search.fitness.selection, count, context, random).tolist())
-        table = bank.to_table()
-        table = table.append_column("anchor", [[n in chosen for n in range(len(items))]])
-        tables.append(table.add_column(0, "benchmark", [[name] * len(items)]))
-    return pa.concat_tables(tables)
-
-
-def _commonest(reasons: Sequence[str | None]) -> str:
-    """The commonest reason why answers were not scored."""
-    return Counter(reason for reason in reasons if reason is not None).most_common(1)[0][0]
+def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
+    """The share weights of a benchmark's anchor items; None for equal ones."""
+    weights = bank_rows["weight"]
+    return None if weights.null_count else weights.to_numpy()
 
 
 @dataclass(frozen=True)
@@ -89,13 +46,20 @@ class Judge:
         anchors: the items that every candidate is asked.
     """
 
-    def __init__(self, bench: Workbench, banks: pa.Table, responses: pa.Table) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        banks: pa.Table,
+        responses: pa.Table,
+        fits: Mapping[str, IntervalFit],
+    ) -> None:
         """Set up each benchmark's estimator.
 
         Args:
             bench: the search's workbench.
             banks: what `calibrate_banks` returned.
             responses: what the banks were calibrated on.
+            fits: what `fit_intervals` returned.
         """
         self._search: Search = bench.search
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]
@@ -104,17 +68,25 @@ class Judge:
         self._scales: dict[str, _Scale] = {}
         for name in bench.benchmarks:
             rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
-            bank = ItemBank.from_table(rows.drop_columns(list(_BANK_KEYS)))
+            bank = bank_of(banks, name)
+            fit = fits.get(name)
+            shift = Shift(**fit["shift"]) if fit else NO_SHIFT
             flags = zip(bank.items, rows["anchor"].to_pylist(), strict=True)
             constants = None
             if bench.search.fitness.estimator == "gp_irt":
-                constants = gp_irt_constants(response_matrix(responses, name, models, bank.items))
+                constants = gp_irt_constants(
+                    calibration_matrix(bench, responses, name, models, bank.items)
+                )
             context = EstimatorContext(
                 bank=bank,
                 endpoint_abilities=endpoint_abilities(
-                    response_matrix(responses, name, endpoints, bank.items), bank
+                    response_matrix(responses, name, endpoints, bank.items), bank, shift
                 ),
+                shift=shift,
+                widening=fit["widening"] if fit else 1.0,
                 gp_irt_constants=constants,
+                weights=_weights(rows),
+                clustered_anchors=bench.search.fitness.selection == "clustered",
             )
             anchors = tuple(item for item, is_anchor in flags if is_anchor)
             self._scales[name] = _Scale(bank.items, anchors, context)
@@ -201,29 +173,3 @@ def fitness_matrix(table: pa.Table, benchmarks: Sequence[str]) -> NDArray[np.flo
     """The estimates of a generation's table, (candidates, benchmarks); NaN where failed."""
     columns = [table[f"estimate_{name}"].to_pylist() for name in benchmarks]
     return np.array(columns, dtype=np.float64).T.reshape(-1, len(benchmarks))
-
-
-def all_asked(bench: Workbench, pool: str) -> Asked:
-    """Every item of one pool of each benchmark."""
-    return {
-        name: [item.item_id for item in benchmark.items if item.pool == pool]
-        for name, benchmark in bench.benchmarks.items()
-    }
-
-
-def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
-    """The random merges that help to calibrate, each with its random share of the items.
-
-    A planned-missing design: shares overlap, and no merge answers all items.
-    """
-    search = bench.search
-    random = np.random.default_rng([search.seed, 0xCA11B])  # a stream of its own
-    plan: list[tuple[Recipe, Asked]] = []
-    for _ in range(search.fitness.calibration.models):
-        recipe = bench.space.decode(random.random(bench.space.dimension).tolist())
-        asked: dict[str, list[str]] = {}
-        for name, ids in all_asked(bench, "search").items():
-            count = max(1, round(search.fitness.calibration.share * len(ids)))
-            asked[name] = [ids[n] for n in sorted(random.permutation(len(ids))[:count])]
-        plan.append((recipe, asked))
-    return plan

@@ -101,43 +101,12 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
     return _student(x - y, both, n, level)
 
 
-def widening(
-    value: ArrayLike, low: ArrayLike, high: ArrayLike, truth: ArrayLike, level: float = 0.95
-) -> float:
-    """Factor on the half-widths that would have given these intervals their nominal coverage.
-
-    The split-conformal quantile of |truth - value| over the half-width on that side (Papadopoulos
-    et al., 2002; Lei et al., 2018), from models whose truth is known and was kept out of the fit.
-    Never below 1: intervals are widened, not narrowed.
-
-    Args:
-        value: (M,) estimates; a model with NaN is left out.
-        low: (M,) lower limits.
-        high: (M,) upper limits.
-        truth: (M,) true values.
-        level: nominal coverage, above 0 and below 1.
-
-    Returns:
-        At least 1; the largest ratio where M is too small for the level.
-
-    Raises:
-        InputError: `level` is outside (0, 1), or no model has both an estimate and a truth.
-    """
-    _normal_quantile(level)
-    v, lo, hi, t = (np.asarray(x, dtype=np.float64) for x in (value, low, high, truth))
-    side = np.where(t >= v, hi - v, v - lo)
-    ratio = np.abs(t - v) / np.maximum(side, 1e-12)
-    ratio = np.sort(ratio[~np.isnan(ratio)])
-    if ratio.size == 0:
-        raise InputError("widening: no model has both an estimate and a true value")
-    rank = min(int(np.ceil(level * (ratio.size + 1))), ratio.size)
-    return max(1.0, float(ratio[rank - 1]))
-
-
 def normal_mixture_quantile(
     weights: FloatArray, means: FloatArray, sds: FloatArray, probability: float
 ) -> FloatArray:
-    """Quantile of mixtures of normals, by bisection to 1e-9 of the mixture's range.
+    """Quantile of mixtures of normals, to 1e-9 of the mixture's range.
+
+    Newton's method kept inside a bracket.
 
     Args:
         weights: (C, Q), each row's sum 1.
@@ -148,17 +117,29 @@ def normal_mixture_quantile(
     Returns:
         (C,) quantiles; NaN where a weight or mean is NaN.
     """
-    sds = np.maximum(sds, 1e-12)
+    bad = np.any(np.isnan(weights + means), axis=1)
+    weights = np.where(bad[:, None], 1.0 / max(weights.shape[1], 1), weights)
+    means, sds = np.where(bad[:, None], 0.0, means), np.maximum(sds, 1e-12)
     # Each part's own quantile bounds the mixture's. Parts without weight do not count.
     own = means + ndtri(probability) * sds
     held = weights > 1e-12
     low = np.min(own, axis=1, where=held, initial=np.inf)
     high = np.max(own, axis=1, where=held, initial=-np.inf)
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        below = (weights * ndtr((middle[:, None] - means) / sds)).sum(1) < probability
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.where(np.isnan(weights + means).any(1), np.nan, 0.5 * (low + high))
+    tolerance = 1e-9 * np.maximum(high - low, 1e-300)
+    density_weights = weights / (sds * np.sqrt(2 * np.pi))
+    x = np.clip((weights * own).sum(1), low, high)
+    for _ in range(60):
+        z = (x[:, None] - means) / sds
+        gap = (weights * ndtr(z)).sum(1) - probability
+        low, high = np.where(gap < 0, x, low), np.where(gap < 0, high, x)
+        density = (density_weights * np.exp(-0.5 * z * z)).sum(1)
+        newton = x - gap / np.maximum(density, 1e-300)
+        following = np.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+        moved = np.abs(following - x)
+        x = following
+        if np.all(moved <= tolerance):
+            break
+    return np.where(bad, np.nan, x)
 
 
 def _newcombe(x: FloatArray, y: FloatArray, n: FloatArray, level: float) -> Interval:

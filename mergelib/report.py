@@ -12,6 +12,7 @@ from markupsafe import Markup
 from mergelib.finalists import front_hypervolume
 from mergelib.pictures import convergence, trade_offs
 from mergelib.runs import Run
+from mergelib.search import Search
 
 _ROLES = ("base", "endpoint", "uniform", "finalist", "winner")
 """The order in which tables list models."""
@@ -115,6 +116,13 @@ class Result:
         )
 
 
+def _calibrated_with(search: Search) -> str:
+    calibration = search.fitness.calibration
+    if calibration.source == "self":
+        return f"{calibration.models} random merges"
+    return f"the responses in {_short(calibration.source)}"
+
+
 def _gap(row: Mapping[str, Any], name: str) -> str:
     """A paired difference with its 95 % interval, in points."""
     low, high = signed(row[f"{name}_low"]), signed(row[f"{name}_high"])
@@ -148,6 +156,8 @@ def render_report(result: Result) -> str:
         ],
         recipes=list({row["name"]: row["recipe"] for row in winners}.items()),
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
+        fits=run.json("intervals.json"),
+        calibrated_with=_calibrated_with(search),
         items={
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names

@@ -96,6 +96,10 @@ class Run:
         """Read a Parquet file of the run."""
         return pq.read_table(self.folder / name)
 
+    def json(self, name: str) -> Any:
+        """Read a JSON file of the run."""
+        return read_json(self.folder / name)
+
     def has_generation(self, generation: int) -> bool:
         """Whether a generation is finished."""
         return self.has(_generation_file(generation), _state_file(generation))
@@ -120,6 +124,10 @@ class Run:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file of the run, atomically."""
         write_table(self.folder / name, table)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run, atomically."""
+        write_json(self.folder / name, value)
 
     def write_generation(self, generation: int, table: pa.Table) -> None:
         """Write a generation's table; the generation counts once its state is written too."""

@@ -152,9 +152,17 @@ class Objective(_Part):
 class Calibration(_Part):
     """Where the responses that calibrate the item bank come from."""
 
-    source: Literal["self"] = Field("self", description="Random merges answer a share of the items")
+    source: str = Field(
+        "self",
+        min_length=1,
+        description="self: random merges answer a share of the items; or a Parquet or CSV file of "
+        "other models' responses, such as an earlier run's responses.parquet",
+    )
     models: int = Field(12, ge=0, le=1000, description="How many random merges answer")
     share: float = Field(0.15, gt=0, le=1, description="The share of the items that each answers")
+    overlap: float = Field(
+        0.0, ge=0, le=1, description="How much of that share is the same items for all merges"
+    )
 
 
 class Fitness(_Part):

@@ -79,7 +79,10 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
         if not isinstance(value, str) or not value:
             return value
         path = folder / (Path(value).expanduser() if value.startswith("~/") else value)
-        return str(path.resolve()) if path.exists() else value
+        if path.exists():
+            return str(path.resolve())
+        model, plus, adapter = value.rpartition("+")
+        return f"{absolute(model)}+{absolute(adapter)}" if plus else value
 
     if document.get("base"):
         document["base"] = absolute(document["base"])
@@ -89,3 +92,7 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
     for objective in objectives if isinstance(objectives, list) else []:
         if isinstance(objective, dict) and "benchmark" in objective:
             objective["benchmark"] = absolute(objective["benchmark"])
+    fitness = document.get("fitness")
+    calibration = fitness.get("calibration") if isinstance(fitness, dict) else None
+    if isinstance(calibration, dict) and calibration.get("source", "self") != "self":
+        calibration["source"] = absolute(calibration["source"])

@@ -18,10 +18,12 @@ from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
 from mergelib.compatibility import check_compatible
 from mergelib.errors import InputError, MergeError
+from mergelib.fingerprints import file_digest
 from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
 from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
 from mergelib.recipes import Recipe, canonical_digest
+from mergelib.responses import FileResponses, read_responses
 from mergelib.search import Search
 from mergelib.space import LayerNames, Space
 
@@ -70,6 +72,8 @@ class Workbench:
         search: the search file.
         checkpoints: each model that the search file names, the base model first.
         benchmarks: the objectives' benchmarks by name, in their order.
+        calibration: responses of other models to each benchmark's search pool, by its name; empty
+            where the search calibrates on its own models alone.
         space: the recipes that can be reached.
         notes: what is no obstacle and yet worth telling, a line each.
     """
@@ -109,6 +113,24 @@ class Workbench:
                     f"fitness.items: {search.fitness.items}, but {benchmark.name} has {available} "
                     "items for the search"
                 )
+        self.calibration = self._read_calibration()
+
+    def _read_calibration(self) -> dict[str, FileResponses]:
+        source = self.search.fitness.calibration.source
+        if source == "self":
+            return {}
+        key = "fitness.calibration.source"
+        if not Path(source).is_file():
+            raise InputError(f"{key}: {source}: no such file; allowed: self, or a file's path")
+        read = {}
+        for name, benchmark in self.benchmarks.items():
+            search = [item.item_id for item in benchmark.pool("search")]
+            fresh = [item.item_id for item in benchmark.pool("fresh")]
+            try:
+                read[name] = read_responses(Path(source), search, benchmark=name, passed_over=fresh)
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from error
+        return read
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -122,7 +144,9 @@ class Workbench:
             name: canonical_digest([[item.item_id, item.pool, item.digest] for item in b.items])
             for name, b in self.benchmarks.items()
         }
-        return {**self.fingerprints, **items, "compute": f"{self.device} {self.dtype}"}
+        source = self.search.fitness.calibration.source
+        files = {} if source == "self" else {source: file_digest(Path(source))}
+        return {**self.fingerprints, **items, **files, "compute": f"{self.device} {self.dtype}"}
 
     @cached_property
     def device(self) -> str:

@@ -19,7 +19,8 @@ from mergelib.tables import Answered, responses_table
 def judge_of(run: Run) -> Judge:
     """The judge of a prepared run."""
     bench = run.workbench()
-    return Judge(bench, run.table("bank.parquet"), run.table("responses/prepare.parquet"))
+    responses = run.table("responses/prepare.parquet")
+    return Judge(bench, run.table("bank.parquet"), responses, run.json("intervals.json"))
 
 
 @task(task_run_name="record {stage}", cache_policy=NO_CACHE)

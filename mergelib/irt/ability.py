@@ -10,6 +10,7 @@ from scipy.special import expit, logsumexp
 
 from mergelib.errors import InputError
 from mergelib.irt.bank import GRID, FloatArray, ItemBank
+from mergelib.irt.shift import NO_SHIFT, Shift
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,17 @@ class ParentPrior:
 
 
 def log_likelihood_grid(
-    responses: FloatArray, bank: ItemBank, grid: FloatArray = GRID
+    responses: FloatArray, bank: ItemBank, grid: FloatArray = GRID, shift: Shift = NO_SHIFT
 ) -> FloatArray:
     """Log-likelihood of each model's responses at each ability of a grid.
+
+    With a shift its part that ability leaves open is integrated out.
 
     Args:
         responses: (C, I) of 0, 1 or NaN.
         bank: the items.
         grid: (Q,) abilities.
+        shift: the second trait.
 
     Returns:
         (C, Q) natural logarithms; 0 for a model without responses.
@@ -50,17 +54,23 @@ def log_likelihood_grid(
         InputError: the shape does not fit the bank, or a value is not 0, 1 or NaN.
     """
     responses = checked_responses(responses, bank)
-    columns = ~np.isnan(responses).all(axis=0)  # a few dozen of a thousand, in a search
+    columns = np.any(~np.isnan(responses), axis=0)  # a few dozen of a thousand, in a search
     y = responses[:, columns]
     asked = ~np.isnan(y)
-    z = np.outer(bank.discrimination[columns], grid) - bank.difficulty[columns, None]  # (I, Q)
+    z = shift.logits(bank, grid, columns)  # (I, Q K)
     # log p^y (1 - p)^(1 - y) = y z - log(1 + e^z)
     log_l: FloatArray = np.where(asked, y, 0.0) @ z - asked.astype(np.float64) @ np.logaddexp(0, z)
-    return log_l
+    parts = log_l.reshape(len(y), len(grid), len(shift.nodes)) + np.log(shift.shares)
+    marginal: FloatArray = logsumexp(parts, axis=2)
+    return marginal
 
 
 def posterior(
-    responses: FloatArray, bank: ItemBank, prior: FloatArray, grid: FloatArray = GRID
+    responses: FloatArray,
+    bank: ItemBank,
+    prior: FloatArray,
+    grid: FloatArray = GRID,
+    shift: Shift = NO_SHIFT,
 ) -> FloatArray:
     """Posterior weights of each model's ability over a grid.
 
@@ -69,6 +79,7 @@ def posterior(
         bank: the items.
         prior: (Q,) or (C, Q) weights, not negative, sum above 0.
         grid: (Q,) abilities.
+        shift: the second trait, integrated out.
 
     Returns:
         (C, Q) weights, each row's sum 1; the prior for a model without responses.
@@ -83,7 +94,7 @@ def posterior(
             "give weights that are not negative, one a node"
         )
     with np.errstate(divide="ignore"):
-        log_joint = log_likelihood_grid(responses, bank, grid) + np.log(prior)
+        log_joint = log_likelihood_grid(responses, bank, grid, shift) + np.log(prior)
     weights: FloatArray = np.exp(log_joint - logsumexp(log_joint, axis=1, keepdims=True))
     return weights
 
@@ -121,6 +132,7 @@ def fit_parent_prior(
     *,
     iterations: int = 50,
     strength: float = 4.0,
+    shift: Shift = NO_SHIFT,
 ) -> ParentPrior:
     """Re-estimate the two narrow widths from earlier candidates: they tell where siblings lie.
 
@@ -129,12 +141,14 @@ def fit_parent_prior(
     and the search's first prior: the same responses then give the same prior in any run.
 
     Args:
-        responses: (C, I) of earlier candidates, 0, 1 or NaN; C may be 0.
+        responses: (C, I) of earlier candidates, 0, 1 or NaN; C may be 0. Those without a
+            response are left out.
         bank: the items.
-        abilities: (J,) of the endpoints.
+        abilities: (J,) of the endpoints; with none the start is returned.
         start: the prior to start from.
         iterations: of EM.
         strength: pseudo-candidates behind the start's widths, above 0.
+        shift: the second trait, as the estimates are made with.
 
     Returns:
         The start with other `mean_sd` and `best_sd`, neither below the grid's step.
@@ -142,7 +156,11 @@ def fit_parent_prior(
     Raises:
         InputError: as `log_likelihood_grid`.
     """
-    log_l = log_likelihood_grid(responses, bank)
+    if abilities.size == 0:
+        return start
+    responses = checked_responses(responses, bank)
+    responses = responses[~np.isnan(responses).all(axis=1)]
+    log_l = log_likelihood_grid(responses, bank, shift=shift)
     likelihood = np.exp(log_l - log_l.max(axis=1, keepdims=True))[:, None, :]  # (C, 1, Q)
     square = (GRID - np.array([[abilities.mean()], [abilities.max()]])) ** 2  # (2, Q)
     first = np.array([start.mean_sd, start.best_sd])

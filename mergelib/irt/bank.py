@@ -1,22 +1,19 @@
-"""The item bank: how hard each item is and how sharply it separates models, with its calibration.
+"""The calibration of an item bank with one ability, from the responses of models.
 
-The model is the two-parameter logistic one with a single ability (Birnbaum, 1968),
-p = sigmoid(alpha * gamma - beta), so a difficulty beta is an intercept, in logits.
+The model is the two-parameter logistic one (Birnbaum, 1968), p = sigmoid(alpha * gamma - beta).
+`mergelib.irt.multidimensional` calibrates banks of several abilities.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from mergelib.errors import InputError
+from mergelib.irt.items import FloatArray, ItemBank, check_items
 
-FloatArray = NDArray[np.float64]
+__all__ = ["GRID", "Calibration", "FloatArray", "ItemBank", "calibrate", "checked_calibration"]
 
 GRID: FloatArray = np.linspace(-6.0, 6.0, 121)
 """Quadrature nodes for ability, in standard deviations of the calibration models."""
@@ -28,89 +25,6 @@ LOG_DISCRIMINATION_SD = 0.5
 DIFFICULTY_SD = 2.0
 LOG_DISCRIMINATION_MEAN_SD = 1.0
 DIFFICULTY_MEAN_SD = 5.0
-
-_COLUMNS = ("discrimination", "difficulty", "discrimination_se", "difficulty_se")
-
-
-@dataclass(frozen=True, eq=False)
-class ItemBank:
-    """The items' parameters, p(right | gamma) = sigmoid(discrimination * gamma - difficulty).
-
-    Attributes:
-        items: (I,) identifiers, all different.
-        discrimination: (I,) alpha, above 0, logits per standard deviation of ability.
-        difficulty: (I,) beta, logits.
-        discrimination_se: (I,) standard errors of alpha; NaN where unknown.
-        difficulty_se: (I,) standard errors of beta; NaN where unknown.
-
-    Raises:
-        InputError: an identifier occurs twice, a length differs from the number of items, a
-            parameter is not finite, or a discrimination is not above 0.
-    """
-
-    items: tuple[str, ...]
-    discrimination: FloatArray
-    difficulty: FloatArray
-    discrimination_se: FloatArray
-    difficulty_se: FloatArray
-
-    def __post_init__(self) -> None:
-        _check_items(self.items)
-        for name in _COLUMNS:
-            values = np.array(getattr(self, name), dtype=np.float64)
-            if values.shape != (len(self.items),):
-                raise InputError(
-                    f"item bank: {name} has shape {values.shape}, not ({len(self.items)},): "
-                    "give one number for each item"
-                )
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
-        _refuse_first(self.items, "discrimination", self.discrimination, positive=True)
-        _refuse_first(self.items, "difficulty", self.difficulty, positive=False)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def probability(self, ability: FloatArray) -> FloatArray:
-        """Probability of a right answer to every item.
-
-        Args:
-            ability: (...) abilities gamma; NaN gives NaN.
-
-        Returns:
-            (..., I) probabilities.
-        """
-        gamma = np.asarray(ability, dtype=np.float64)[..., None]
-        p: FloatArray = expit(self.discrimination * gamma - self.difficulty)
-        return p
-
-    def to_table(self) -> Any:
-        """Return a pyarrow Table: item_id, and one double column for each parameter."""
-        columns: dict[str, Any] = {"item_id": pa.array(self.items, pa.string())}
-        for name in _COLUMNS:
-            columns[name] = pa.array(getattr(self, name), pa.float64())
-        return pa.table(columns)
-
-    @classmethod
-    def from_table(cls, table: Any) -> "ItemBank":
-        """Read a bank back from a table that `to_table` wrote; other columns are ignored.
-
-        Args:
-            table: a pyarrow Table.
-
-        Raises:
-            InputError: a column is missing, or the values are no item bank.
-        """
-        missing = [name for name in ("item_id", *_COLUMNS) if name not in table.column_names]
-        if missing:
-            raise InputError(
-                f"item bank: no column {', '.join(missing)}; "
-                f"expected item_id, {', '.join(_COLUMNS)}"
-            )
-        parameters = {
-            name: np.asarray(table.column(name).to_numpy(), dtype=np.float64) for name in _COLUMNS
-        }
-        return cls(items=tuple(map(str, table.column("item_id").to_pylist())), **parameters)
 
 
 class Calibration(NamedTuple):
@@ -171,7 +85,7 @@ def calibrate(
             there are fewer than 2 models, or no response at all.
     """
     items = tuple(items)
-    right, asked = _checked(np.asarray(responses, dtype=np.float64), items)
+    right, asked = checked_calibration(responses, items)
     state = _start(right, asked)
     last, iterations = -np.inf, 0
     while iterations < max_iterations:
@@ -204,9 +118,11 @@ def _start(right: FloatArray, asked: FloatArray) -> _Parameters:
 
 def _e_step(state: _Parameters, right: FloatArray, asked: FloatArray) -> tuple[FloatArray, float]:
     """Posterior of each model over the grid (models, Q), and the marginal log-likelihood."""
-    z = np.outer(GRID, np.exp(state.xi)) - state.beta  # (Q, I)
-    # log p^y (1 - p)^(1 - y) = y z - log(1 + e^z)
-    log_joint = right @ z.T - asked @ np.logaddexp(0.0, z).T + _LOG_NORMAL
+    alpha = np.exp(state.xi)
+    z = np.outer(GRID, alpha) - state.beta  # (Q, I)
+    # log p^y (1 - p)^(1 - y) = y z - log(1 + e^z), and sum_i y_i z_i is a line in gamma
+    log_right = np.outer(right @ alpha, GRID) - (right @ state.beta)[:, None]
+    log_joint = log_right - asked @ np.logaddexp(0.0, z).T + _LOG_NORMAL
     log_marginal = logsumexp(log_joint, axis=1, keepdims=True)
     return np.exp(log_joint - log_marginal), float(log_marginal.sum())
 
@@ -290,22 +206,19 @@ def _standardised(state: _Parameters, right: FloatArray, asked: FloatArray) -> _
     return state
 
 
-def _check_items(items: tuple[str, ...]) -> None:
-    item, count = Counter(items).most_common(1)[0] if items else ("", 0)
-    if count > 1:
-        raise InputError(f"items: {item!r} occurs {count} times; identifiers must differ")
+def checked_calibration(
+    responses: FloatArray, items: tuple[str, ...]
+) -> tuple[FloatArray, FloatArray]:
+    """The right answers and the asked cells, both (models, items) of 0 and 1.
 
+    Args:
+        responses: (models, items) of 0, 1 or NaN.
+        items: one identifier a column.
 
-def _refuse_first(items: tuple[str, ...], name: str, values: FloatArray, *, positive: bool) -> None:
-    bad = ~np.isfinite(values) | ((values <= 0) if positive else False)
-    if bad.any():
-        i = int(bad.argmax())
-        limit = "a finite number above 0" if positive else "a finite number"
-        raise InputError(f"item bank: {name} of {items[i]!r} is {values[i]}, not {limit}")
-
-
-def _checked(responses: FloatArray, items: tuple[str, ...]) -> tuple[FloatArray, FloatArray]:
-    """The right answers and the asked cells, both (models, items) of 0 and 1."""
+    Raises:
+        InputError: as `calibrate`.
+    """
+    responses = np.asarray(responses, dtype=np.float64)
     if responses.ndim != 2 or responses.shape[1] != len(items):
         raise InputError(
             f"responses: shape {responses.shape} does not fit {len(items)} items; "
@@ -313,7 +226,7 @@ def _checked(responses: FloatArray, items: tuple[str, ...]) -> tuple[FloatArray,
         )
     if responses.shape[0] < 2:
         raise InputError(f"responses: {responses.shape[0]} models; calibration needs at least 2")
-    _check_items(items)
+    check_items(items)
     asked = ~np.isnan(responses)
     bad = asked & (responses != 0) & (responses != 1)
     if bad.any():
@@ -323,5 +236,8 @@ def _checked(responses: FloatArray, items: tuple[str, ...]) -> tuple[FloatArray,
             "allowed are 0, 1 and NaN (not asked): binarise other scores first"
         )
     if not asked.any():
-        raise InputError("responses: every cell is NaN; calibration needs responses")
+        raise InputError(
+            f"responses: every cell of {responses.shape[0]} models x {len(items)} items is NaN; "
+            "calibration needs responses"
+        )
     return np.where(asked, responses, 0.0), asked.astype(np.float64)

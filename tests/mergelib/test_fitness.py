@@ -4,14 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mergelib.calibration import all_asked, calibrate_banks, calibration_plan, fit_intervals
 from mergelib.errors import InputError
-from mergelib.fitness import (
-    Judge,
-    all_asked,
-    calibrate_banks,
-    calibration_plan,
-    fitness_matrix,
-)
+from mergelib.fitness import Judge, fitness_matrix
 from mergelib.search import parse_search
 from mergelib.tables import Answered, responses_table
 from mergelib.workbench import Evaluation, Workbench, nothing_done
@@ -51,7 +46,8 @@ def prepared(bench: Workbench) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def judge(bench: Workbench, prepared: pa.Table) -> Judge:
-    return Judge(bench, calibrate_banks(bench, prepared), prepared)
+    banks = calibrate_banks(bench, prepared)
+    return Judge(bench, banks, prepared, fit_intervals(bench, banks, prepared))
 
 
 def test_calibration_merges_answer_overlapping_random_shares(bench: Workbench) -> None:

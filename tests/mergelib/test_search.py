@@ -72,7 +72,12 @@ WEIGHT = "merge.parameters.weight"
             "'task_arithmetic'",
         ),
         ("fitness.estimator", "parent_itr", "fitness.estimator: 'parent_itr' ", "'parent_irt'?"),
-        ("fitness.selection", "luck", "fitness.selection: 'luck' ", "Allowed: random"),
+        (
+            "fitness.selection",
+            "luck",
+            "fitness.selection: 'luck' ",
+            "Allowed: clustered, inform",
+        ),
         ("evolution.algorithm", "cmaes", "evolution.algorithm: 'cmaes' ", "'cma_es'?"),
         ("merge.export_dtype", "int8", "merge.export_dtype: 'int8': ", "'bfloat16'"),
         # Numbers

@@ -1,6 +1,7 @@
 """The item bank: its calibration against simulations and scipy's optimiser, and its edges."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from scipy.special import expit, logsumexp
 
 from mergelib.errors import InputError
 from mergelib.irt import bank as bank_module
+from mergelib.irt.ability import gaussian_weights, posterior
 from mergelib.irt.bank import GRID, ItemBank, calibrate
 
 
@@ -36,6 +38,22 @@ def test_parameters_are_recovered_within_their_standard_errors(asked):
     assert 0.8 < np.sqrt(np.mean(z_alpha**2)) < 1.3
     assert 0.8 < np.sqrt(np.mean(z_beta**2)) < 1.3
     assert np.corrcoef(gamma, found.abilities)[0, 1] > 0.94
+
+
+@pytest.mark.parametrize(("models", "items", "asked"), [(400, 150, 1.0), (100, 300, 0.3)])
+def test_intervals_hold_the_truth_as_often_as_they_say(models, items, asked):
+    inside = {"alpha": [], "beta": [], "gamma": []}
+    for seed in range(4):
+        gamma, alpha, beta, responses = simulate(models, items, seed, asked)
+        bank = calibrate(responses, names(items)).bank
+        weights = posterior(responses, bank, gaussian_weights(0.0, 1.0))
+        mean = weights @ GRID
+        sd = np.sqrt(weights @ GRID**2 - mean**2)
+        inside["alpha"] += [np.abs(bank.discrimination - alpha) < 1.96 * bank.discrimination_se]
+        inside["beta"] += [np.abs(bank.difficulty - beta) < 1.96 * bank.difficulty_se]
+        inside["gamma"] += [np.abs(mean - gamma) < 1.96 * sd]
+    for hits in inside.values():
+        assert np.mean(hits) == pytest.approx(0.95, abs=0.025)
 
 
 def test_scale_is_mean_0_variance_1_over_the_calibration_models():
@@ -126,6 +144,30 @@ def test_degenerate_items_are_finite_and_shrunk():
     assert bank.difficulty_se[3] > 2 * np.median(bank.difficulty_se)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "responses",
+    [
+        np.ones((5, 4)),
+        np.zeros((5, 4)),
+        np.array([[0.0], [1.0], [1.0]]),
+        np.array([[1.0, 0.0], [0.0, 1.0]]),
+        np.array([[1.0, np.nan], [np.nan, np.nan]]),
+        np.tile([1.0, 0.0, 1.0], (6, 1)),
+        np.vstack([np.ones((3, 200)), np.zeros((3, 200))]),
+    ],
+    ids=["all right", "all wrong", "one item", "two by two", "one cell", "all alike", "far apart"],
+)
+def test_little_or_strange_responses_give_finite_numbers(responses):
+    found = calibrate(responses, names(responses.shape[1]))
+    bank = found.bank
+    for values in (
+        *(bank.discrimination, bank.difficulty, bank.discrimination_se, bank.difficulty_se),
+        *(found.abilities, found.weights, found.log_likelihood),
+    ):
+        assert np.all(np.isfinite(values))
+
+
 def test_a_model_without_responses_changes_no_item():
     responses = simulate(40, 20, 7)[3]
     with_empty = np.vstack([responses, np.full(20, np.nan)])
@@ -175,6 +217,32 @@ def test_table_and_back():
         ItemBank.from_table(table.drop_columns(["difficulty"]))
 
 
+def test_table_of_several_dimensions_and_back(tmp_path):
+    random = np.random.default_rng(11)
+    alpha, beta = random.normal(size=(4, 3)), random.normal(size=4)
+    bank = ItemBank(tuple(names(4)), alpha, beta, np.abs(alpha), np.full(4, np.nan))
+    assert bank.dimensions == 3
+    pq.write_table(bank.to_table(), tmp_path / "bank.parquet")
+    table = pq.read_table(tmp_path / "bank.parquet")
+    back = ItemBank.from_table(table)
+    assert back.items == bank.items
+    for name in table.column_names[1:]:
+        np.testing.assert_array_equal(getattr(back, name), getattr(bank, name))
+    bad = table.set_column(1, "discrimination", [[[1.0, 2.0], [1.0], [1.0], [1.0]]])
+    with pytest.raises(InputError, match="lists of equally many numbers"):
+        ItemBank.from_table(bad)
+
+
+def test_probability_with_several_abilities():
+    bank = ItemBank(
+        ("a", "b"), np.array([[1.0, -2.0], [0.0, 1.0]]), np.array([0.5, 0]), np.ones((2, 2)), [1, 1]
+    )
+    np.testing.assert_allclose(
+        bank.probability(np.array([[0.0, 0.0], [1.0, 2.0]])),
+        [[expit(-0.5), 0.5], [expit(1 - 4 - 0.5), expit(2)]],
+    )
+
+
 @pytest.mark.parametrize(
     ("responses", "items", "message"),
     [
@@ -184,7 +252,9 @@ def test_table_and_back():
         (np.zeros((1, 2)), ["a", "b"], "at least 2"),
         (np.array([[0, 1], [0.5, 1]]), ["a", "b"], "0.5 for item 'a' in row 1"),
         (np.array([[0, 1], [np.inf, 1]]), ["a", "b"], "inf for item 'a'"),
-        (np.full((3, 2), np.nan), ["a", "b"], "every cell is NaN"),
+        (np.zeros((0, 2)), ["a", "b"], "0 models; calibration needs at least 2"),
+        (np.zeros((3, 0)), [], "every cell of 3 models x 0 items is NaN"),
+        (np.full((3, 2), np.nan), ["a", "b"], "every cell of 3 models x 2 items is NaN"),
     ],
 )
 def test_bad_responses_are_refused(responses, items, message):
@@ -200,5 +270,9 @@ def test_a_bad_bank_is_refused():
         ItemBank(("a", "b"), ones, np.ones(3), ones, ones)
     with pytest.raises(InputError, match="discrimination of 'b' is 0"):
         ItemBank(("a", "b"), np.array([1.0, 0.0]), ones, ones, ones)
+    with pytest.raises(InputError, match=r"discrimination_se has shape \(2,\), not \(2, 3\)"):
+        ItemBank(("a", "b"), np.ones((2, 3)), ones, ones, ones)
+    with pytest.raises(InputError, match="discrimination of 'b' is nan"):
+        ItemBank(("a", "b"), np.array([[1, -1], [np.nan, 1]]), ones, np.ones((2, 2)), ones)
     with pytest.raises(InputError, match="difficulty of 'a' is nan"):
         ItemBank(("a", "b"), ones, np.array([np.nan, 0.0]), ones, ones)

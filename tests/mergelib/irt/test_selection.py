@@ -1,5 +1,7 @@
 """The choice of items: sizes, chances, strata, reproducibility."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 
 from mergelib.errors import InputError
 from mergelib.irt.bank import ItemBank
-from mergelib.irt.selection import SELECTIONS, SelectionContext, easiness, select
+from mergelib.irt.selection import (
+    SELECTIONS,
+    SelectionContext,
+    easiness,
+    nested,
+    select,
+    select_weighted,
+)
 
 ITEMS = 40
 
@@ -44,7 +53,7 @@ def test_sorted_distinct_within_the_pool_and_reproducible(strategy, n, seed):
     np.testing.assert_array_equal(chosen, select(strategy, n, context, np.random.default_rng(seed)))
 
 
-@pytest.mark.parametrize("strategy", sorted(SELECTIONS))
+@pytest.mark.parametrize("strategy", ["random", "stratified", "systematic"])
 def test_every_item_has_the_same_chance(strategy):
     context, rng, draws = make_context(), np.random.default_rng(1), 3000
     counts = np.zeros(ITEMS)
@@ -96,6 +105,56 @@ def test_easiness_is_the_share_right_and_the_bank_fills_in():
     assert easiness(SelectionContext(context.bank)).shape == (ITEMS,)
 
 
+@pytest.mark.parametrize("strategy", sorted(SELECTIONS))
+def test_sets_are_nested_and_reproducible(strategy):
+    context, sizes = make_context(np.arange(2, 35)), (3, 8, 20)
+    sets = nested(strategy, sizes, context, np.random.default_rng(4))
+    assert [len(chosen.items) for chosen in sets] == list(sizes)
+    for small, large in zip(sets, sets[1:], strict=False):
+        assert set(small.items) < set(large.items)
+    assert set(sets[-1].items) <= set(context.pool)
+    again = nested(strategy, sizes, context, np.random.default_rng(4))
+    for one, other in zip(sets, again, strict=True):
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.weights, other.weights)
+
+
+def test_nested_informative_items_are_those_chosen_alone():
+    context, rng = make_context(), np.random.default_rng(5)
+    for chosen in nested("informative", (2, 5, 11), context, rng):
+        alone = select("informative", len(chosen.items), context, rng)
+        np.testing.assert_array_equal(chosen.items, alone)
+
+
+def test_weights_are_shares_of_all_items_where_there_are_any():
+    context, rng = make_context(), np.random.default_rng(6)
+    chosen = select_weighted("clustered", 9, context, rng)
+    assert chosen.weights.shape == (ITEMS,)
+    assert chosen.weights.sum() == pytest.approx(1)
+    assert set(np.flatnonzero(chosen.weights)) <= set(chosen.items)
+    for strategy in sorted(set(SELECTIONS) - {"clustered"}):
+        assert select_weighted(strategy, 9, context, rng).weights is None
+
+
+def test_a_bank_of_several_abilities_will_do():
+    context, random = make_context(), np.random.default_rng(8)
+    alpha = random.normal(0, 1, (ITEMS, 2))
+    bank = replace(context.bank, discrimination=alpha, discrimination_se=np.zeros((ITEMS, 2)))
+    context = replace(context, bank=bank)
+    simulated = bank.probability(random.standard_normal((200_000, 2)))[:, 7].mean()
+    assert easiness(context)[7] == pytest.approx(simulated, abs=3e-3)
+    for strategy in sorted(SELECTIONS):
+        assert len(select(strategy, 6, context, random)) == 6
+
+
+def test_the_level_is_the_best_endpoints_unless_said():
+    context = make_context()
+    best = float(context.endpoint_responses.mean(1).max())
+    told = replace(context, level=best)
+    chosen = [select("informative", 8, c, np.random.default_rng(7)) for c in (context, told)]
+    np.testing.assert_array_equal(*chosen)
+
+
 def test_bad_requests_are_refused():
     context, rng = make_context(), np.random.default_rng(0)
     with pytest.raises(InputError, match="41 items asked of a pool of 40"):
@@ -110,5 +169,14 @@ def test_bad_requests_are_refused():
         select("random", 1, make_context(np.array([40])), rng)
     with pytest.raises(InputError, match="endpoints' responses"):
         select("stratified", 3, SelectionContext(context.bank), rng)
+    with pytest.raises(InputError, match="'informative' needs calibration responses"):
+        select("informative", 3, SelectionContext(context.bank), rng)
+    alone = replace(context, calibration_responses=context.calibration_responses[:1])
+    with pytest.raises(InputError, match="at least 2 calibration models, not 1"):
+        select("informative", 3, alone, rng)
+    with pytest.raises(InputError, match=r"level 1\.2 is no accuracy"):
+        select("informative", 3, replace(context, level=1.2), rng)
+    with pytest.raises(InputError, match=r"sizes \[3, 3\] do not rise"):
+        nested("random", (3, 3), context, rng)
     with pytest.raises(InputError, match="calibration_responses of shape"):
         select("random", 3, SelectionContext(context.bank, np.zeros((2, 3))), rng)
