@@ -119,6 +119,8 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
+    if store.exists() and not store.is_dir():
+        raise InputError(f"--store {store}: is a file; name a folder")
     run = Run.of(search, store)
     bench = open_workbench(search, run.models)
     for note in bench.notes:

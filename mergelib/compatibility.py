@@ -53,6 +53,22 @@ Named = tuple[str, Checkpoint]
 """A model, after the search file's key that names it."""
 
 
+def check_distinct(checkpoints: Sequence[Named]) -> None:
+    """Refuse two names of one folder, which would be merged as two models.
+
+    Raises:
+        InputError: a model is there twice.
+    """
+    seen: dict[Path, Named] = {}
+    for key, checkpoint in checkpoints:
+        first_key, first = seen.setdefault(checkpoint.folder.resolve(), (key, checkpoint))
+        if first_key != key:
+            raise InputError(
+                f"{key}: {checkpoint.reference!r} is the folder of {first_key}, "
+                f"{first.reference!r}; name each model once, and always the same way"
+            )
+
+
 def check_compatible(
     checkpoints: Sequence[Named], *, one_depth: bool = True, one_vocabulary: bool = True
 ) -> list[str]:

@@ -48,6 +48,11 @@ class Recipe:
         """Read what `to_yaml` wrote."""
         return cls(yaml.safe_load(text))
 
+    @classmethod
+    def of_one(cls, model: str) -> "Recipe":
+        """The recipe that gives a model as it is stored."""
+        return cls({"merge_method": "passthrough", "models": [{"model": model}]})
+
     def with_models(self, replace: Callable[[str], Any]) -> dict[str, Any]:
         """The configuration with something else in the place of each model's name.
 

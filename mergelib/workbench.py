@@ -16,7 +16,7 @@ from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
-from mergelib.compatibility import check_compatible
+from mergelib.compatibility import check_compatible, check_distinct
 from mergelib.errors import InputError, MergeError
 from mergelib.fingerprints import file_digest
 from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
@@ -97,6 +97,7 @@ class Workbench:
             (key, open_checkpoint(reference, key, cache=cache, trust_remote_code=trust))
             for key, reference in named
         ]
+        check_distinct(opened)
         self.notes = check_compatible(opened)
         self.checkpoints: dict[str, Checkpoint] = {c.reference: c for _, c in opened}
         self.space = Space(search, LayerNames.find(opened[0][1].tensor_infos))
@@ -176,6 +177,7 @@ class Workbench:
         elif resident.parameter_count < _SMALL:
             torch.set_num_threads(1)
         # What is loaded by now stays: walking through it took longer than a merge.
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
         return resident
@@ -216,7 +218,8 @@ class Workbench:
         }
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
-        settings = [host, self.device.split(":")[0], self.dtype, self._answerer.batch]
+        merging = self.search.compute.merging
+        settings = [host, self.device.split(":")[0], self.dtype, self._answerer.batch, merging]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -226,7 +229,7 @@ class Workbench:
             MergeError: the recipe cannot be merged, or gives weights that are not finite.
         """
         if model in self.checkpoints:
-            self._resident.write(self.checkpoints[model].tensors())
+            self._resident.write(self._merger.merge(Recipe.of_one(model)))
         elif self._fast is not None:
             self._fast.write(Recipe.from_yaml(model))
         else:
@@ -242,7 +245,9 @@ class Workbench:
         Raises:
             InputError: something of it cannot be done.
         """
-        recipe = self.space.decode([0.5] * self.space.dimension).to_yaml()
+        # Not the middle: weights from -1 to 1 would cancel out there.
+        count = self.space.dimension
+        recipe = self.space.decode([(n + 1) / (count + 1.5) for n in range(count)]).to_yaml()
         asked = {name: [b.pool("search")[0].item_id] for name, b in self.benchmarks.items()}
         try:
             self.write_model(self.search.endpoints[0])

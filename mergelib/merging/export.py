@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,16 +54,14 @@ def _write(bench: Workbench, recipe: str, card: str, folder: Path) -> None:
     copy_code(_host(bench), folder)
     (folder / "mergekit_config.yml").write_text(recipe, encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
-    _check_evaluated(resident, folder)
-    check_opens(folder, _host(bench).trust_remote_code)
+    _check_evaluated(resident, check_opens(folder, _host(bench).trust_remote_code), folder)
 
 
-def _check_evaluated(resident: ResidentModel, folder: Path) -> None:
-    evaluated = resident.model.state_dict()
-    unsaved = {name for name, _ in resident.model.named_parameters()}
-    for name, saved in Checkpoint(str(folder), folder).tensors():
-        unsaved.discard(name)
-        if not torch.equal(saved.to(evaluated[name].dtype), evaluated[name].cpu()):
+def _check_evaluated(resident: ResidentModel, opened: Any, folder: Path) -> None:
+    """Compare the model as its users will open it, since files may hold it in other pieces."""
+    saved = dict(opened.named_parameters())
+    for name, value in resident.model.named_parameters():
+        if name not in saved:
+            raise MergeError(f"{folder}: {name} was evaluated and not written")
+        if not torch.equal(saved[name].to(value.dtype), value.cpu()):
             raise MergeError(f"{folder}: {name} differs from what was evaluated")
-    if unsaved:
-        raise MergeError(f"{folder}: {min(unsaved)} was evaluated and not written")

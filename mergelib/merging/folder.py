@@ -146,10 +146,13 @@ def check_written(folder: Path, digests: Mapping[str, str]) -> None:
         raise MergeError(f"tensor {min(missing)} was merged and is not on the disk")
 
 
-def check_opens(folder: Path, trust_remote_code: bool) -> None:
+def check_opens(folder: Path, trust_remote_code: bool) -> Any:
     """Open a folder as its users will, and compare the model's weights with the files.
 
     One copy of the model is held in memory; the files are read through memory maps.
+
+    Returns:
+        The opened model.
 
     Raises:
         MergeError: transformers refuses it, or lacks or changes a tensor.
@@ -167,6 +170,7 @@ def check_opens(folder: Path, trust_remote_code: bool) -> None:
         if found := report.get(kind):
             raise MergeError(f"the merged model {fault.format(min(map(_first, found)))}")
     _check_weights(model, folder)
+    return model
 
 
 def _first(key: Any) -> str:

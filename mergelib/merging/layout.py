@@ -61,11 +61,12 @@ class RecordingPlanner(MergePlanner):  # type: ignore[misc]
         slots: the planned tensors, in mergekit's order.
     """
 
-    def __init__(self, *arguments: Any, name: Callable[[ModelReference], str]) -> None:
-        """Make mergekit's planner; `name` says what a model is called."""
+    def __init__(self, *arguments: Any, names: Mapping[str, str]) -> None:
+        """Make mergekit's planner; `names` says what the model in a folder is called."""
         super().__init__(*arguments)
         self.slots: list[Slot] = []
-        self._name = name
+        # No more than that: mergekit's own caches hold on to planners.
+        self._names = names
 
     def plan_tensor(
         self,
@@ -79,7 +80,7 @@ class RecordingPlanner(MergePlanner):  # type: ignore[misc]
         super().plan_tensor(weight, weights_in, models, cfg_reader)
         if len(self._tensors) == planned:
             return
-        names, base = tuple(map(self._name, models)), cfg_reader.base_model
+        names, base = tuple(self._names[m.model.path] for m in models), cfg_reader.base_model
         module, number = next(
             (name, number)
             for name, module in self.config.modules.items()
@@ -93,7 +94,7 @@ class RecordingPlanner(MergePlanner):  # type: ignore[misc]
                 task=self._tensors[-1][1],
                 models=names,
                 inputs={name: info.name for name, info in zip(names, weights_in, strict=True)},
-                base=None if base is None else self._name(base),
+                base=None if base is None else self._names[base.model.path],
                 module=module,
                 number=number,
                 depth=cfg_reader.t,

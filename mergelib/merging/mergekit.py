@@ -90,7 +90,7 @@ class MergekitMerger:
             out = _model_out_config(based, architecture, self._options.trust_remote_code)
             # The planner changes the configuration that it is given.
             own = config.model_copy(deep=True)
-            planner = RecordingPlanner(own, architecture, self._options, out, name=self._name)
+            planner = RecordingPlanner(own, architecture, self._options, out, names=self._names)
             planner._plan()
         return planner
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from mergelib.checkpoints import Checkpoint
-from mergelib.compatibility import check_compatible, tokens
+from mergelib.compatibility import check_compatible, check_distinct, tokens
 from mergelib.errors import InputError
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -328,3 +328,12 @@ def test_a_damaged_tokenizer_of_the_slow_kind(name, kind, llama, copy):
     (copy / name).write_bytes(b"{\xff")
     (copy / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
     assert "the tokenizer cannot be opened: " in difference(llama, copy)
+
+
+def test_a_folder_under_two_names_is_refused(llama, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(llama.one.folder)
+    named = [("base", llama.base), ("endpoints.0", llama.one)]
+    check_distinct(named)
+    with pytest.raises(InputError, match=r"endpoints\.1: .* is the folder of endpoints\.0"):
+        check_distinct([*named, ("endpoints.1", Checkpoint(str(link), link))])

@@ -29,7 +29,8 @@ def linear(
     for source, weight in zip(sources, weights, strict=True):
         total.addcmul_(source.float(), total.new_tensor(weight))
     if divisor is not None:
-        total.div_(divisor)
+        # By a number, a GPU would multiply by its reciprocal.
+        total.div_(total.new_tensor(divisor))
     return _finish(total, rounding, out)
 
 
@@ -77,7 +78,7 @@ def task_vectors(
         if divisor is not None:
             total.div_(summed.masked_fill_(summed == 0, 1.0))
     elif divisor is not None:
-        total.div_(divisor)
+        total.div_(total.new_tensor(divisor))
     if scale != 1:
         total.mul_(scale)
     return _finish(origin.add_(total), rounding, out)

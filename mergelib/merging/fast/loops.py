@@ -28,7 +28,13 @@ _INFINITY = np.uint32(0x7F800000)
 _ROUNDS_TO_INFINITY = np.uint32(0x7F7F8000)
 """The bits of the smallest float32 that bfloat16 rounds to infinity."""
 
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+def _compiled(loop: Any) -> Any:
+    """Compile a loop, kept on the disk for the next process where a place for it can be written."""
+    try:
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(loop)
+    except RuntimeError:
+        return numba.njit(nogil=True, error_model="numpy")(loop)
 
 
 @_compiled
@@ -187,7 +193,8 @@ def _add_two(one: Any, other: Any, weights: Any, total: Any) -> None:
     """The common case in one pass."""
     first, second = weights[0], weights[1]
     for i in range(total.size):
-        total[i] = _fused(_value(other[i]), second, _value(one[i]) * first)
+        start = _fused(_value(one[i]), first, np.float32(0))
+        total[i] = _fused(_value(other[i]), second, start)
 
 
 @_compiled

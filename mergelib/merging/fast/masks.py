@@ -28,7 +28,7 @@ def ranks(task_vector: torch.Tensor) -> torch.Tensor:
 
     TIES keeps the k largest (Yadav et al. 2023, step 1). Mergekit takes the first k of an argsort
     that leaves equal elements in an order of its own; `rank < k` keeps the very same ones for any
-    k, since the ranks come from the same argsort.
+    k, since the ranks come from the same argsort; on the CPU, since a GPU's leaves them otherwise.
 
     Args:
         task_vector: (n,), float32.
@@ -36,12 +36,12 @@ def ranks(task_vector: torch.Tensor) -> torch.Tensor:
     Returns:
         (n,), int32; int64 where that is too small.
     """
-    order = torch.argsort(task_vector.abs(), descending=True)
+    order = torch.argsort(task_vector.abs().cpu(), descending=True)
     size = order.numel()
     kind = torch.int32 if size <= torch.iinfo(torch.int32).max else torch.int64
-    result = torch.empty(size, dtype=kind, device=order.device)
-    result[order] = torch.arange(size, dtype=kind, device=order.device)
-    return result
+    result = torch.empty(size, dtype=kind)
+    result[order] = torch.arange(size, dtype=kind)
+    return result.to(task_vector.device)
 
 
 def uniforms(seed: int, size: int, device: torch.device) -> torch.Tensor:

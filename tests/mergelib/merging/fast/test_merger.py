@@ -342,11 +342,36 @@ def test_weights_that_sum_to_zero_fail(fast):
         fast.write(Recipe({"merge_method": "linear", "models": entries, "dtype": "float32"}))
 
 
+@pytest.mark.parametrize("stays", ["base", "one"])
+@pytest.mark.parametrize("out_dtype", ["bfloat16", "float32"])
+def test_a_model_in_the_place_of_the_merge_would_be_noticed(stays, out_dtype, llama, tmp_path):
+    """Also where the endpoints are so near that rounding to bfloat16 hides most of it."""
+    near = dict(llama.checkpoints)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name in ("one", "two"):
+            model = AutoModelForCausalLM.from_pretrained(llama.base.folder, dtype=torch.float32)
+            for parameter in model.parameters():
+                parameter.data += 1e-3 * torch.randn(parameter.shape)
+            model.save_pretrained(tmp_path / name)
+            near[name] = Checkpoint(name, tmp_path / name)
+    fast = merger(llama, checkpoints=near)
+    wanted = recipe("ties", out_dtype=out_dtype, each={"density": 0.5})
+    fast.write(wanted)
+    fast.check(wanted)
+    fast._resident.write(
+        (name, value.to(getattr(torch, out_dtype))) for name, value in near[stays].tensors()
+    )
+    with pytest.raises(MergeError, match="is not what mergekit makes"):
+        fast.check(wanted)
+
+
 def test_a_fault_of_the_kernels_would_be_noticed(fast, monkeypatch):
     wanted = RESCALED["dare_ties"]
     fast.write(wanted)
     fast.check(wanted)
     with torch.no_grad():
-        fast._resident.parameter("lm_head.weight")[0, 0] += 0.01
-    with pytest.raises(MergeError, match=r"tensor lm_head\.weight is not what mergekit makes"):
+        fast._resident.parameter("model.norm.weight")[0] += 0.01
+        fast._resident.parameter("model.layers.0.input_layernorm.weight")[0] += 0.01
+    with pytest.raises(MergeError, match=r"layernorm\.weight is not what mergekit makes"):
         fast.check(wanted)
