@@ -12,7 +12,7 @@ import yaml
 
 from mergelib.adapters import short_name, split_reference
 from mergelib.checkpoints import Checkpoint, open_checkpoint
-from mergelib.compatibility import check_compatible, tokens
+from mergelib.compatibility import check_compatible
 from mergelib.errors import InputError, MergeError
 from mergelib.files import EnoughRoom, write_folder
 from mergelib.merging.documents import at, holders_of, reference
@@ -29,6 +29,7 @@ from mergelib.merging.methods import RANDOM_METHODS
 from mergelib.merging.plan import Plan
 from mergelib.merging.validation import recipe_faults
 from mergelib.recipes import Recipe
+from mergelib.vocabulary import tokens
 
 _CARD = """\
 ---

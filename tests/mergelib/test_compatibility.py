@@ -8,8 +8,9 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
 from mergelib.checkpoints import Checkpoint
-from mergelib.compatibility import check_compatible, check_distinct, tokens
+from mergelib.compatibility import check_compatible, check_distinct
 from mergelib.errors import InputError
+from mergelib.vocabulary import tokens
 
 UP = "model.layers.1.mlp.up_proj.weight"
 HEAD = "lm_head.weight"
