@@ -3,19 +3,29 @@
     python -m benchmarks.merging [--models A B --base C] [--methods ties ...] [--json FILE]
 
 Per method, in one run and one process with one torch thread: mergekit's `run_merge` to disk and
-loading what it wrote (what the incumbents do for every candidate), the `mergekit` backend, the
-`fast` backend, and the limit: the bytes that must move, sources read, caches read and the model
-written, over the bandwidth of a copy measured in the same run. Seconds are medians; the first merge
-of each kind, which also reads the files and computes what is kept, is told apart (`seconds_first`).
+loading model and tokenizer from there (what Mergenetic and mergekit-evolve do for every candidate),
+the `mergekit` backend, the `fast` backend, and the limit: the bytes that must move, sources read,
+caches read and the model written, over the bandwidth of a copy measured in the same run. A copy
+reads what it overwrites first; merges that need not can be faster than that. Seconds are medians;
+the first merge of each kind, which also reads the files and computes what is kept, is told apart
+(`seconds_first`).
+
+`seconds_disk` and `cpu_disk` are those of a whole candidate; `seconds_disk_weights` and
+`cpu_disk_weights` are without the copying and loading of its tokenizer. The in-memory backends have
+no such work, since their tokenizer stays. `ratio_cpu` is that of the weights, the lower one;
+`ratio_cpu_candidate` that of the whole.
+
 `max_diff` is the largest absolute difference between the fast result (or the `mergekit` backend's,
 where there is no fast one) and that of `run_merge` with the same random masks. `kept_mib` is what
 the fast backend keeps between merges, `extra_mib` what a merge takes beside it, at its peak.
 
-Without models it makes its own, random Llamas of 9 and 162 million parameters.
+Without models it makes its own, random Llamas of 9 and 162 million parameters with a byte-level
+tokenizer of their vocabulary's size, trained on random words.
 """
 
 import argparse
 import gc
+import random
 import statistics
 import tempfile
 import threading
@@ -26,12 +36,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import tokenizers
 import torch
+from mergekit import merge as mergekit_merge
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from benchmarks.record import report
 from mergelib.checkpoints import Checkpoint, open_checkpoint
@@ -87,10 +105,28 @@ class Models(NamedTuple):
     endpoints: list[str]
 
 
+def random_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of exactly so many tokens."""
+    letters = random.Random(0)
+    words = ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)) for _ in range(size)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(words, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
 def random_models(size: str, dtype: str, folder: Path) -> Models:
     """Write a random Llama and two models near it."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES[size], tie_word_embeddings=False))
+    tokenizer = random_tokenizer(SIZES[size]["vocab_size"])
     start = {name: value.clone() for name, value in model.named_parameters()}
     for name in ("base", "one", "two"):
         with torch.no_grad():
@@ -98,6 +134,7 @@ def random_models(size: str, dtype: str, folder: Path) -> Models:
                 spread = 0 if name == "base" else 0.2 * start[tensor].std()
                 parameter.copy_(start[tensor] + spread * torch.randn(parameter.shape))
         model.to(DTYPES[dtype]).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
         model.float()
     return Models(str(folder / "base"), [str(folder / "one"), str(folder / "two")])
 
@@ -117,23 +154,51 @@ def recipe(method: str, models: Models) -> Recipe:
 
 
 class Timed(NamedTuple):
-    """Seconds of repeated work: of the first time, and medians of the other times."""
+    """Seconds of repeated work: of the first, medians of the others, and without a part of it."""
 
     first: float
     wall: float
     cpu: float
+    rest_wall: float
+    rest_cpu: float
     result: Any
 
 
-def timed(work: Callable[[], Any], repeats: int) -> Timed:
+def clocks() -> torch.Tensor:
+    """Seconds on the wall and of processors, from any start."""
+    return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
+
+
+class Aside:
+    """Tells a part of some work apart: the seconds of all times that it was done."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.spent = torch.zeros(2, dtype=torch.float64)
+
+    def of(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that does the same, and whose seconds are added up."""
+
+        def measured(*given: Any, **named: Any) -> Any:
+            start = clocks()
+            result = part(*given, **named)
+            self.spent = self.spent + clocks() - start
+            return result
+
+        return measured
+
+
+def timed(work: Callable[[], Any], repeats: int, aside: Aside | None = None) -> Timed:
     """Do some work once, and then `repeats` times."""
-    walls, cpus = [], []
+    aside = aside or Aside()
+    times = []
     for _ in range(1 + repeats):
-        start, cpu_start = time.perf_counter(), time.process_time()
+        start, apart = clocks(), aside.spent
         result = work()
-        walls.append(time.perf_counter() - start)
-        cpus.append(time.process_time() - cpu_start)
-    return Timed(walls[0], statistics.median(walls[1:]), statistics.median(cpus[1:]), result)
+        took = clocks() - start
+        times.append([*took.tolist(), *(took - (aside.spent - apart)).tolist()])
+    wall, cpu, *rest = (statistics.median(column) for column in zip(*times[1:], strict=True))
+    return Timed(times[0][0], wall, cpu, rest[0], rest[1], result)
 
 
 def bandwidth() -> float:
@@ -203,13 +268,19 @@ def measure(method: str, models: Models, repeats: int, copied: float) -> dict[st
     gc.collect()
     gc.freeze()
 
+    of_tokenizers = Aside()
+    copying = of_tokenizers.of(mergekit_merge._copy_tokenizer)
+    loading = of_tokenizers.of(AutoTokenizer.from_pretrained)
+
     def to_disk_and_back() -> Any:
         with tempfile.TemporaryDirectory() as folder, the_same_masks(merger, asked):
             config = MergeConfiguration.model_validate(dict(asked.config))
-            run_merge(config, folder, MergeOptions(quiet=True, copy_tokenizer=False))
+            with patch.object(mergekit_merge, "_copy_tokenizer", copying):
+                run_merge(config, folder, MergeOptions(quiet=True))
+            loading(folder)
             return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
-    disk = timed(to_disk_and_back, min(repeats, 2))
+    disk = timed(to_disk_and_back, min(repeats, 2), of_tokenizers)
     in_memory = timed(lambda: resident.write(merger.merge(asked)), min(repeats, 2))
     quick = None if fast is None else timed(lambda: fast.write(asked), repeats)
     limit = bytes_to_move(method, checkpoints, asked) / copied
@@ -222,12 +293,15 @@ def measure(method: str, models: Models, repeats: int, copied: float) -> dict[st
         "parameters": resident.parameter_count,
         "seconds_disk": disk.wall,
         "cpu_disk": disk.cpu,
+        "seconds_disk_weights": disk.rest_wall,
+        "cpu_disk_weights": disk.rest_cpu,
         "seconds_mergekit": in_memory.wall,
         "cpu_mergekit": in_memory.cpu,
         "seconds_first": None if quick is None else quick.first,
         "seconds_fast": None if quick is None else quick.wall,
         "cpu_fast": None if quick is None else quick.cpu,
-        "ratio_cpu": disk.cpu / (quick or in_memory).cpu,
+        "ratio_cpu": disk.rest_cpu / (quick or in_memory).cpu,
+        "ratio_cpu_candidate": disk.cpu / (quick or in_memory).cpu,
         "seconds_limit": limit,
         "over_limit": (quick or in_memory).cpu / limit,
         "max_diff": max(gaps),
@@ -257,7 +331,7 @@ def main() -> None:
     if bool(given.models) != bool(given.base):
         parser.error("--models and --base go together")
     copied = bandwidth()
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def measure_all(models: Models) -> None:
         rows.extend(measure(m, models, given.repeats, copied) for m in given.methods)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from mergelib.errors import InputError
-from mergelib.files import read_json, write_folder
+from mergelib.files import EnoughRoom, read_json, write_folder
 from mergelib.fingerprints import file_digest
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def merge_adapter(model: "Checkpoint", adapter: Path, reference: str, key: str) 
 
     Raises:
         InputError: the adapter is damaged, pickled or no LoRA, changes the vocabulary, or does not
-            fit the model.
+            fit the model; or the disk is full.
     """
     where = f"{key}: {reference}"
     tensors = _open(adapter, where)
@@ -87,12 +87,13 @@ def merge_adapter(model: "Checkpoint", adapter: Path, reference: str, key: str) 
     digest = hashlib.sha256(" ".join([str(_VERSION), *digests]).encode()).hexdigest()
     folder = (_temporary() if model.cache is None else model.cache / "adapters") / digest
     if not folder.is_dir():
-        try:
-            write_folder(folder, lambda partial: _merge(model, adapter, tensors, where, partial))
-        except OSError:
-            # Another process may have been first to rename the same content into place.
-            if not folder.is_dir():
-                raise
+        with EnoughRoom(folder, sum(tensor.nbytes for _, tensor in model.tensors())):
+            try:
+                write_folder(folder, lambda part: _merge(model, adapter, tensors, where, part))
+            except OSError:
+                # Another process may have been first to rename the same content into place.
+                if not folder.is_dir():
+                    raise
     return folder
 
 

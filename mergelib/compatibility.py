@@ -38,7 +38,10 @@ _EMBEDDINGS = "embed_tokens.weight"
 
 
 def check_distinct(checkpoints: Sequence[Named]) -> None:
-    """Refuse two names of one folder, which would be merged as two models.
+    """Refuse two names of one folder, which mergekit would take for two models.
+
+    Args:
+        checkpoints: the key of each model in the file that names it, and the model.
 
     Raises:
         InputError: a model is there twice.
@@ -48,8 +51,8 @@ def check_distinct(checkpoints: Sequence[Named]) -> None:
         first_key, first = seen.setdefault(checkpoint.folder.resolve(), (key, checkpoint))
         if first_key != key:
             raise InputError(
-                f"{key}: {checkpoint.reference!r} is the folder of {first_key}, "
-                f"{first.reference!r}; name each model once, and always the same way"
+                f"{key}: {checkpoint.reference!r} is the folder of {first.reference!r} "
+                f"({first_key}); name each model once, and always the same way"
             )
 
 

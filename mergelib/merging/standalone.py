@@ -12,7 +12,7 @@ import yaml
 
 from mergelib.adapters import short_name, split_reference
 from mergelib.checkpoints import Checkpoint, open_checkpoint
-from mergelib.compatibility import check_compatible
+from mergelib.compatibility import check_compatible, check_distinct
 from mergelib.errors import InputError, MergeError
 from mergelib.files import EnoughRoom, write_folder
 from mergelib.merging.documents import at, holders_of, reference
@@ -75,8 +75,9 @@ def merge_to_folder(
         name: open_checkpoint(model.reference, keys[name], trust_remote_code=trust_remote_code)
         for name, model in named.items()
     }
-    _check_names(checkpoints, keys)
-    _check_fit(recipe, [(keys[name], checkpoint) for name, checkpoint in checkpoints.items()])
+    opened = [(keys[name], checkpoint) for name, checkpoint in checkpoints.items()]
+    check_distinct(opened)
+    _check_fit(recipe, opened)
     with _recipes_fault(recipe_file):
         merger = MergekitMerger(checkpoints, seed)
         plan = merger.plan(recipe)
@@ -176,18 +177,6 @@ def _as_names(key: str, value: Any, path: str, named: dict[str, _Named]) -> Any:
     name = str(model) if plain else next(known, path)
     named.setdefault(name, _Named(str(model), path))
     return name
-
-
-def _check_names(checkpoints: Mapping[str, Checkpoint], keys: Mapping[str, str]) -> None:
-    """Refuse two names of one folder, which mergekit would take for two models."""
-    seen: dict[Path, str] = {}
-    for name, checkpoint in checkpoints.items():
-        first = seen.setdefault(checkpoint.folder, name)
-        if first != name:
-            raise InputError(
-                f"{keys[name]}: {checkpoint.reference!r} is the folder of "
-                f"{checkpoints[first].reference!r}; write both the same way"
-            )
 
 
 def _check_fit(recipe: Recipe, opened: list[tuple[str, Checkpoint]]) -> None:

@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -216,6 +217,18 @@ def test_without_a_cache_nothing_stays(llama, adapter):
     folder = Path(done.stdout)
     assert folder.is_absolute()
     assert not folder.parent.exists()
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(llama, adapter, cache):
+    message = f"^{cache / 'adapters'}.*: File too large: about .* make room, or write to another"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(InputError, match=message):
+            open_checkpoint(f"{llama.base.folder}+{adapter}", "base", cache=cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (cache / "adapters").exists()
 
 
 def test_parts_from_the_hub(llama, adapter, cache, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Merge arithmetic on a CPU, compiled by numba: one pass over memory, in blocks that stay in cache.
+"""Merge arithmetic on a CPU, compiled by numba: one pass over memory.
 
 Held to the bit to torch's arithmetic as mergekit uses it: float32 throughout, in the same order,
 and a multiplication and an addition are fused only where torch fuses them (`addcmul`). Written in
@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mergelib.merging.fast import loops
+from mergelib.merging.fast import loops, weighted_sums
 from mergelib.merging.fast.masks import Mask
 
 CHUNK = 1 << 20
 """Elements handed over at a time: what must be converted first takes a few MiB, not a model."""
+
+ONE_PASS = True
+"""Nothing of a tensor's size is made on the way: what is read where it lies may be of any size."""
 
 NATIVE = (torch.bfloat16, torch.float32)
 """Types that are read where they lie; others are converted chunk by chunk."""
@@ -30,6 +33,7 @@ def linear(
     weights: Sequence[float],
     divisor: float | None,
     rounding: torch.dtype | None,
+    streamed: bool,
     out: torch.Tensor,
 ) -> bool:
     """Write sum(weight * source), divided where there is a divisor.
@@ -39,27 +43,28 @@ def linear(
         weights: one a source.
         divisor: of the sum; None for none.
         rounding: bfloat16 to round the result to it; None to leave it.
+        streamed: whether to store the result past the caches: faster, unless it is soon read again.
         out: (n,), float32.
 
     Returns:
         Whether all written values are finite.
     """
     divided, by = divisor is not None, np.float32(1 if divisor is None else divisor)
-    whole = loops.linear(
-        _arrays(sources), _floats(weights), divided, by, _rounds(rounding), out.numpy()
-    )
-    return bool(whole)
+    settings = divided, by, _rounds(rounding), streamed
+    return bool(weighted_sums.linear(_arrays(sources), _floats(weights), *settings, out.numpy()))
 
 
 def interpolate(
     sources: Sequence[torch.Tensor],
     weights: Sequence[float],
     rounding: torch.dtype | None,
+    streamed: bool,
     out: torch.Tensor,
 ) -> bool:
     """Write weight * source + weight * source of two, each product rounded; see `linear`."""
-    one, other = _arrays(sources)
-    return bool(loops.interpolate(one, other, _floats(weights), _rounds(rounding), out.numpy()))
+    settings = _rounds(rounding), streamed
+    whole = weighted_sums.interpolate(_arrays(sources), _floats(weights), *settings, out.numpy())
+    return bool(whole)
 
 
 def task_vectors(

@@ -1,7 +1,7 @@
 """Merge arithmetic in torch: what `mergelib.merging.fast.compiled` does, on a GPU.
 
 The functions and their arguments are the same; see there. They return a tensor instead of a bool,
-so that nothing waits for the GPU before the whole model is written.
+so that nothing waits for the GPU before the whole model is written; `streamed` is of no concern.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ from mergelib.merging.fast.masks import Mask
 CHUNK = 1 << 24
 """Elements handed over at a time: float32 copies of them take 64 MiB each."""
 
+ONE_PASS = False
+"""Each operation makes a copy of what it is handed."""
+
 NATIVE = (torch.bfloat16, torch.float16, torch.float32)
 """Types that are read where they lie."""
 
@@ -22,6 +25,7 @@ def linear(
     weights: Sequence[float],
     divisor: float | None,
     rounding: torch.dtype | None,
+    streamed: bool,
     out: torch.Tensor,
 ) -> torch.Tensor:
     """Write sum(weight * source), divided where there is a divisor."""
@@ -38,6 +42,7 @@ def interpolate(
     sources: Sequence[torch.Tensor],
     weights: Sequence[float],
     rounding: torch.dtype | None,
+    streamed: bool,
     out: torch.Tensor,
 ) -> torch.Tensor:
     """Write weight * source + weight * source of two, each product rounded."""

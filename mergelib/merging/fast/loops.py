@@ -1,8 +1,7 @@
-"""The loops of a merge, compiled by numba: one pass over memory, in blocks that stay in cache.
+"""The loops of task vectors, compiled by numba: one pass over memory, in blocks that stay in cache.
 
 A block of the result is worked out in `total`, which stays in the L1 cache, one pass for each
-source; the last pass rounds it, looks for values that are not finite, and writes it to memory. A
-multiplication and an addition are fused only where torch fuses them (`addcmul`), for the same bits.
+source; the last pass rounds it, looks for values that are not finite, and writes it to memory.
 Comparisons are multiplied with: a branch would keep a loop from being vectorised.
 
 Arrays hold float32, or bfloat16 as its bits, in uint16. `mergelib.merging.fast.compiled` says what
@@ -14,7 +13,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 _BLOCK = 1024
 """Elements worked on at a time, so that all intermediate values stay in a core's L1 cache."""
@@ -35,44 +34,6 @@ def _compiled(loop: Any) -> Any:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(loop)
     except RuntimeError:
         return numba.njit(nogil=True, error_model="numpy")(loop)
-
-
-@_compiled
-def linear(
-    sources: Any, weights: Any, divided: bool, divisor: Any, rounding: bool, out: Any
-) -> Any:
-    """Write a weighted sum, divided or not; returns whether all of it is finite."""
-    block = np.empty(_BLOCK, np.float32)
-    largest = np.uint32(0)
-    for start in range(0, out.size, _BLOCK):
-        stop = start + _BLOCK
-        written = out[start:stop]
-        total = block[: written.size]
-        if len(sources) == 2:
-            one, other = sources[0], sources[-1]
-            _add_two(one[start:stop], other[start:stop], weights, total)
-        else:
-            total[:] = 0
-            for n in range(len(sources)):
-                _add_weighted(sources[n][start:stop], weights[n], total)
-        if divided and divisor != 1:
-            _divide(total, divisor)
-        largest = max(largest, _write(total, rounding, written))
-    return largest < _INFINITY
-
-
-@_compiled
-def interpolate(one: Any, other: Any, weights: Any, rounding: bool, out: Any) -> Any:
-    """Write a weighted sum of two, each product rounded; returns whether all of it is finite."""
-    block = np.empty(_BLOCK, np.float32)
-    largest = np.uint32(0)
-    for start in range(0, out.size, _BLOCK):
-        written = out[start : start + _BLOCK]
-        total = block[: written.size]
-        stop = start + _BLOCK
-        _weigh(one[start:stop], other[start:stop], weights[0], weights[1], total)
-        largest = max(largest, _write(total, rounding, written))
-    return largest < _INFINITY
 
 
 @_compiled
@@ -169,38 +130,6 @@ def _value_of_type(stored: Any) -> Callable[..., Any]:
         return stored
 
     return from_bits if stored == numba.uint16 else as_it_is
-
-
-def _fma(_context: Any, _factor: Any, _weight: Any, _addend: Any) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return numba.float32(numba.float32, numba.float32, numba.float32), generate
-
-
-_fused: Any = intrinsic(_fma)
-"""_fused(factor, weight, addend): factor * weight + addend of float32, rounded once."""
-
-
-@_compiled
-def _add_weighted(source: Any, weight: Any, total: Any) -> None:
-    for i in range(total.size):
-        total[i] = _fused(_value(source[i]), weight, total[i])
-
-
-@_compiled
-def _add_two(one: Any, other: Any, weights: Any, total: Any) -> None:
-    """The common case in one pass."""
-    first, second = weights[0], weights[1]
-    for i in range(total.size):
-        start = _fused(_value(one[i]), first, np.float32(0))
-        total[i] = _fused(_value(other[i]), second, start)
-
-
-@_compiled
-def _weigh(one: Any, other: Any, first: Any, second: Any, total: Any) -> None:
-    for i in range(total.size):
-        total[i] = _value(one[i]) * first + _value(other[i]) * second
 
 
 @_compiled

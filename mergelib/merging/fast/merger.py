@@ -26,8 +26,8 @@ _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
 Finite = bool | torch.Tensor
 """Whether what was written is finite; on a GPU a tensor, for which nothing has waited yet."""
 
-Write = Callable[[slice, torch.Tensor], Finite]
-"""Writes the elements of a slice to a float32 tensor."""
+Write = Callable[[slice, bool, torch.Tensor], Finite]
+"""Writes the elements of a slice to a float32 tensor; past the caches where told so."""
 
 _SMALL = 1 << 22
 """A tensor of so many elements is merged by mergekit within about a second."""
@@ -153,14 +153,17 @@ class FastMerger:
         sources = Sources(tensor, self._memory, self._device, self.kernels)
         write = self._writer(plan.recipe.method, tensor, sources)
         flat = target.view(-1)
+        direct = flat.dtype is torch.float32
         # bfloat16 is rounded by the kernels; a second pass over the chunk does the same for others.
         later = tensor.out_dtype not in (None, torch.float32, torch.bfloat16)
+        # Nobody reads soon what is written here for good: it is of no use in a cache.
+        final = direct and not later
+        whole = [slice(0, sources.size)] if final and sources.in_one() else None
         finite: list[Any] = []
-        for part in sources.chunks():
+        for part in whole or sources.chunks():
             place = flat[part]
-            direct = place.dtype is torch.float32
             out = place if direct else torch.empty_like(place, dtype=torch.float32)
-            finite.append(write(part, out))
+            finite.append(write(part, final, out))
             if later:
                 out.copy_(out.to(tensor.out_dtype))
                 finite.append(torch.isfinite(out).all())
@@ -174,15 +177,15 @@ class FastMerger:
         rounding = torch.bfloat16 if tensor.out_dtype is torch.bfloat16 else None
         if method == "linear":
             mean = linear(tensor)
-            return lambda part, out: kernels.linear(
-                sources.parts(tensor.models, part), *mean, rounding, out
+            return lambda part, streamed, out: kernels.linear(
+                sources.parts(tensor.models, part), *mean, rounding, streamed, out
             )
         base = str(tensor.base)
         if method == "slerp":
             (other,) = (model for model in tensor.models if model != base)
             arc = slerp(tensor.shared["t"], sources.cosine(base, other))
-            return lambda part, out: kernels.interpolate(
-                sources.parts((base, other), part), arc.weights, rounding, out
+            return lambda part, streamed, out: kernels.interpolate(
+                sources.parts((base, other), part), arc.weights, rounding, streamed, out
             )
 
         def seed(model: str) -> int:
@@ -197,7 +200,7 @@ class FastMerger:
             absolute_sum=lambda model, mask: sources.absolute_sum(base, model, mask, seed(model)),
         )
 
-        def write(part: slice, out: torch.Tensor) -> Finite:
+        def write(part: slice, _streamed: bool, out: torch.Tensor) -> Finite:
             start, *others = sources.parts((base, *combined.models), part)
             masks = [mask and mask.chunk(part.start, part.stop) for mask in combined.masks]
             settings = combined.weights, combined.elect, combined.divisor, combined.scale

@@ -56,9 +56,7 @@ class Sources:
     def parts(self, models: Sequence[str], part: slice) -> list[torch.Tensor]:
         """The same part of several models' rows, in one type that the kernels take."""
         rows = [self._rows[model][part] for model in models]
-        kinds = {row.dtype for row in rows}
-        alike = len(kinds) == 1 and kinds <= set(self._kernels.NATIVE)
-        return rows if alike else [row.float() for row in rows]
+        return rows if self._alike(models) else [row.float() for row in rows]
 
     def cosine(self, one: str, other: str) -> torch.Tensor:
         """The cosine of the angle between two models' rows."""
@@ -100,10 +98,18 @@ class Sources:
             known = self._memory.sums[key] = (limit, total)
         return known[1]
 
+    def in_one(self) -> bool:
+        """Whether all elements may be handed over at once, without a copy being made of them."""
+        return bool(self._kernels.ONE_PASS) and self._alike(list(self._rows))
+
     def chunks(self) -> Iterator[slice]:
         """The elements in parts of the kernels' size."""
         for start in range(0, self.size, self._kernels.CHUNK):
             yield slice(start, min(start + self._kernels.CHUNK, self.size))
+
+    def _alike(self, models: Sequence[str]) -> bool:
+        kinds = {self._rows[model].dtype for model in models}
+        return len(kinds) == 1 and kinds <= set(self._kernels.NATIVE)
 
     def _of(self, *models: str) -> list[torch.Tensor]:
         return [self._rows[model] for model in models]

@@ -197,12 +197,15 @@ def test_models_are_found_from_the_current_directory_and_in_mergekits_mapping(
     assert "- one@home\n" in (out / "README.md").read_text()
 
 
-def test_two_names_of_one_folder_are_refused(llama, tmp_path, monkeypatch):
-    monkeypatch.chdir(llama.one.folder.parent)
+@pytest.mark.parametrize("other", ["./two", "link"])
+def test_two_names_of_one_folder_are_refused(other, llama, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("two", "link"):
+        Path(name).symlink_to(llama.two.folder)
     config = linear(llama)
     config["models"][0]["model"] = "two"
-    config["models"][1]["model"] = "./two"
-    with pytest.raises(InputError, match=r"models\.1\.model: './two' is the folder of 'two'"):
+    config["models"][1]["model"] = other
+    with pytest.raises(InputError, match=rf"models\.1\.model: '{other}' is the folder of 'two'"):
         merged(config, tmp_path)
 
 
