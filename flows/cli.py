@@ -113,9 +113,9 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
     from flows.result import print_result
-    from mergelib.ledger import is_finished
     from mergelib.runs import Run
     from mergelib.search_file import load_search
+    from mergelib.stopping import is_finished
     from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)

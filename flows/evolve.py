@@ -9,10 +9,12 @@ from flows.finish import UNIFORM_FINALISTS, finish
 from flows.generation import generation
 from flows.prepare import PREPARED, prepare
 from flows.progress import progress
+from flows.race import evaluations_in
 from flows.server import remember_server
-from mergelib.ledger import is_finished
+from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
+from mergelib.stopping import reason_to_stop
 from mergelib.workbench import Workbench, open_workbench
 
 
@@ -25,13 +27,12 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
         left += len(bench.space.uniform_sweep())
     generations = range(run.search.evolution.generations)
     todo = sum(not run.has_generation(number) for number in generations)
-    left += todo * search.evolution.population
-    if not is_finished(run):
+    left += todo * evaluations_in(search)
+    if todo or not is_reported(run):
         finalists = run.search.finalists
-        one = len(bench.benchmarks) == 1
         left += finalists + UNIFORM_FINALISTS
         left += len(bench.checkpoints)
-        left += finalists + 1 if one else finalists // 2 + UNIFORM_FINALISTS
+        left += finalists // 2 + UNIFORM_FINALISTS if search.front else finalists + 1
     return left
 
 
@@ -63,9 +64,10 @@ def evolve(search: Search, store: str = "runs") -> str:
         with progress.of(search.name, evaluations_left(run, bench)):
             if not run.has(*PREPARED):
                 prepare.with_options(result_storage=run.results)(folder)
-            for number in range(search.evolution.generations):
-                if not run.has_generation(number):
-                    generation.with_options(result_storage=run.results)(folder, number)
-            if not is_finished(run):
+            while (stopped := reason_to_stop(run)) is None:
+                number = run.finished_generations()
+                generation.with_options(result_storage=run.results)(folder, number)
+            progress.say(f"  {stopped}")
+            if not is_reported(run):
                 finish.with_options(result_storage=run.results)(folder)
     return folder

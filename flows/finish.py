@@ -7,14 +7,14 @@ from prefect import flow
 from flows.progress import progress
 from mergelib import finalists
 from mergelib.calibration import all_asked
+from mergelib.evaluation import Asked
+from mergelib.fitness import judge_of
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import Asked
 from tasks.candidates import answered
 from tasks.publishing import export, publish
 from tasks.selection import (
     choose_finalists,
-    judge_of,
     keep_better_half,
     record,
     score_finalists,
@@ -33,32 +33,33 @@ def finish(run: str) -> None:
     """
     folder = Run(Path(run))
     search = folder.search
-    bench = folder.workbench()
-    names = list(bench.benchmarks)
+    bench, judge = folder.workbench(), judge_of(folder)
     candidates = choose_finalists(run)
     uniform = finalists.best_of(
-        folder.table("uniform.parquet"), bench, UNIFORM_FINALISTS, "uniform"
+        folder.table("uniform.parquet"), judge, UNIFORM_FINALISTS, "uniform"
     )
 
-    def let_answer(contenders: list[finalists.Contender], asked: Asked) -> list[Answered]:
+    def let_answer(
+        contenders: list[finalists.Contender], asked: Asked, stage: str
+    ) -> list[Answered]:
         answers = []
         for contender in contenders:
             progress.at(f"{contender.name} answers")
-            answers.append(answered(folder, contender.reference, asked, contender.name))
+            answers.append(answered(folder, contender.reference, asked, contender.name, stage))
         return answers
 
-    deciding = judge_of(folder).unseen(search.deciding_items, search.seed)
-    answers = let_answer([*candidates, *uniform], deciding)
+    deciding = judge.unseen(search.deciding_items)
+    answers = let_answer([*candidates, *uniform], deciding, "deciding")
     record(run, "deciding", answers)
     winner = None
-    if len(names) == 1:
-        responses = responses_table(answers)
-        winner = finalists.decide(candidates, responses, names[0]).model
-        uniform = [finalists.decide(uniform, responses, names[0])]
-    else:
+    if search.front:
         candidates = keep_better_half(run, candidates)
+    else:
+        responses = responses_table(answers)
+        winner = finalists.decide(candidates, responses, judge).model
+        uniform = [finalists.decide(uniform, responses, judge)]
     contenders = [*finalists.parents(bench), *uniform, *candidates]
-    fresh = let_answer(contenders, all_asked(bench, "fresh"))
+    fresh = let_answer(contenders, all_asked(bench, "fresh"), "fresh")
     record(run, "fresh", fresh)
     score_finalists(run, contenders, winner, fresh)
     progress.at("exporting")

@@ -6,10 +6,11 @@ from pathlib import Path
 from prefect import flow
 
 from flows.progress import progress
+from flows.race import challenge, race
+from mergelib.fitness import judge_of
 from mergelib.runs import Run
-from tasks.candidates import answered
 from tasks.publishing import show_generation
-from tasks.selection import estimate, judge_of
+from tasks.selection import estimate
 from tasks.variation import ask, tell
 
 
@@ -27,13 +28,11 @@ def generation(run: str, number: int) -> float:
     start = time.perf_counter()
     folder = Run(Path(run))
     space = folder.workbench().space
-    anchors = judge_of(folder).anchors
+    judge = judge_of(folder)
     genomes = ask(run, number)
-    answers = []
-    for individual, genome in enumerate(genomes):
-        progress.at(f"generation {number + 1}: candidate {individual + 1} of {len(genomes)}")
-        recipe = space.decode(genome).to_yaml()
-        answers.append(answered(folder, recipe, anchors, f"{number}.{individual}"))
+    recipes = [space.decode(genome).to_yaml() for genome in genomes]
+    answers = race(folder, judge, recipes, number)
+    answers = challenge(folder, judge, recipes, number, answers)
     best = estimate(run, number, genomes, answers)
     tell(run, number)
     show_generation(run, number)

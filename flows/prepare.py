@@ -6,11 +6,12 @@ from prefect import flow
 
 from flows.progress import progress
 from mergelib.calibration import all_asked, calibration_plan
+from mergelib.fitness import judge_of
 from mergelib.runs import Run
 from tasks.calibration import calibrate
 from tasks.candidates import answered
 from tasks.extraction import extract
-from tasks.selection import estimate, judge_of, record
+from tasks.selection import estimate, record
 
 PREPARED = ("bank.parquet", "uniform.parquet")
 """The files that a prepared run has; the last ones to be written."""
@@ -31,11 +32,11 @@ def prepare(run: str) -> None:
     answers = []
     for reference, checkpoint in bench.checkpoints.items():
         progress.at(f"{checkpoint.name} answers the search items")
-        answers.append(answered(folder, reference, everything, checkpoint.name))
+        answers.append(answered(folder, reference, everything, checkpoint.name, "endpoints"))
     for number, (recipe, share) in enumerate(calibration_plan(bench)):
         progress.at(f"calibration merge {number + 1} answers")
         label = f"calibration {number}"
-        answers.append(answered(folder, recipe.to_yaml(), share, label))
+        answers.append(answered(folder, recipe.to_yaml(), share, label, "calibration"))
     record(run, "prepare", answers)
     calibrate(run)
 
@@ -45,5 +46,5 @@ def prepare(run: str) -> None:
     for number, genome in enumerate(sweep):
         progress.at(f"uniform merge {number + 1} answers")
         recipe = bench.space.decode(genome).to_yaml()
-        answers.append(answered(folder, recipe, anchors, f"uniform {number}"))
+        answers.append(answered(folder, recipe, anchors, f"uniform {number}", "uniform"))
     estimate(run, None, sweep, answers)

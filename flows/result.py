@@ -7,9 +7,9 @@ from rich.table import Table
 
 from mergelib.errors import InputError
 from mergelib.files import read_json
-from mergelib.ledger import is_finished
 from mergelib.report import Result, percent, signed
 from mergelib.runs import Run
+from mergelib.stopping import is_finished
 
 
 def print_result(run: Run, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from mergelib.merging.methods import RANDOM_METHODS
+from mergelib.recipes import Recipe
 from mergelib.workbench import Workbench
 
 _TEMPLATE = """\
@@ -24,7 +25,7 @@ tags:
 ---
 # {{ search.name }}
 
-A merge of {{ models | join(", ") }} by `{{ search.merge.method }}`, found by
+A merge of {{ models | join(", ") }} by `{{ method }}`, found by
 mergeflow {{ version }} with {{ search.evolution.algorithm }}.
 
 | benchmark | items | score | 95 % interval | difference to the best endpoint |
@@ -53,6 +54,7 @@ def model_card(bench: Workbench, rows: Sequence[Mapping[str, Any]]) -> str:
         bench: the search's workbench.
         rows: of finalists.parquet, this model's.
     """
+    method = Recipe.from_yaml(rows[0]["recipe"]).method
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # Markdown, not HTML
     return environment.from_string(_TEMPLATE).render(
         search=bench.search,
@@ -61,7 +63,8 @@ def model_card(bench: Workbench, rows: Sequence[Mapping[str, Any]]) -> str:
             checkpoint.name if Path(reference).is_dir() else reference
             for reference, checkpoint in bench.checkpoints.items()
         ],
-        random=bench.search.merge.method in RANDOM_METHODS,
+        random=method in RANDOM_METHODS,
+        method=method,
         rows=rows,
         dtype=bench.dtype,
         version=version("mergeflow"),

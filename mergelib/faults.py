@@ -7,7 +7,16 @@ from pydantic import BaseModel
 
 from mergelib.errors import unknown
 
-_UNION_TAGS = {"<range>", "<value>", "literal['auto']", "constrained-int"}
+_UNION_TAGS = {
+    "<range>",
+    "<value>",
+    "<one>",
+    "<several>",
+    "literal['auto']",
+    "constrained-int",
+    "bool",
+    "Racing",
+}
 
 
 def one_line_each(faults: Iterable[Any], model: type[BaseModel]) -> Iterator[str]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mergelib.errors import SearchError
 from mergelib.evolution.front import hypervolume, non_dominated, spread
-from mergelib.fitness import fitness_matrix
-from mergelib.intervals import paired_difference, wilson
+from mergelib.fitness import Judge
+from mergelib.goals import Goals, estimates_of
+from mergelib.intervals import mean_score, paired_difference
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench
 
@@ -76,33 +77,43 @@ def parents(bench: Workbench) -> list[Contender]:
     ]
 
 
-def best_of(table: pa.Table, bench: Workbench, count: int, role: str) -> list[Contender]:
-    """The best recipes of a table by their estimates, each once.
+def best_of(table: pa.Table, judge: Judge, count: int, role: str) -> list[Contender]:
+    """The best recipes of a table by what the optimiser was told of them, each once.
 
     Args:
         table: candidates, with a generation's columns.
-        bench: the search's workbench.
+        judge: the search's judge.
         count: how many at most.
         role: what they shall be called.
 
     Returns:
-        With one benchmark the highest estimates first; with several a well-spread choice of the
-        front, then of the front without it, and so on, since estimates are too coarse to tell
-        neighbours apart. Of equal estimates the latest: a search's later candidates are better.
+        For one best model the highest fitness first, the incumbent of a race before all others; for
+        a front a well-spread choice of it, then of the front without it, and so on, since estimates
+        are too coarse to tell neighbours apart. Who was dropped from a race comes only after those
+        who were not. Of equal ones the latest: a search's later candidates are better.
 
     Raises:
         SearchError: no candidate has been scored.
     """
     latest_first = [row for row in reversed(table.to_pylist()) if row["status"] == "ok"]
-    rows = list({row["individual"]: row for row in latest_first}.values())
-    if not rows:
+    if not latest_first:
         raise SearchError("no candidate could be scored; the reasons are in generations/")
-    names = list(bench.benchmarks)
-    scores = fitness_matrix(pa.Table.from_pylist(rows), names)
-    if len(names) == 1:
-        chosen = np.argsort(-scores[:, 0], kind="stable")[:count].tolist()
+    by_model: dict[str, dict[str, Any]] = {}
+    for row in latest_first:
+        # In a race, a recipe that came again may have got further the first time.
+        if row["individual"] not in by_model or row["items"] > by_model[row["individual"]]["items"]:
+            by_model[row["individual"]] = row
+    rows = list(by_model.values())
+    of_rows = pa.Table.from_pylist(rows, schema=table.schema)
+    fitness = judge.told(of_rows)
+    if judge.goals.front:
+        chosen = _front_after_front(fitness, count)
     else:
-        chosen = _front_after_front(scores, count)
+        latest = next((row["individual"] for row in latest_first if row["incumbent"]), None)
+        others = [row["individual"] != latest for row in rows]
+        chosen = np.lexsort((-fitness[:, 0], others))[:count].tolist()
+    names = judge.goals.names
+    scores = estimates_of(of_rows, names)
     return [
         Contender(
             model=rows[n]["individual"],
@@ -127,28 +138,34 @@ def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
     return chosen
 
 
-def decide(contenders: Sequence[Contender], responses: pa.Table, benchmark: str) -> Contender:
-    """The contender with the highest mean on the deciding items; of equals the first."""
-    means = _scores(contenders, responses, [benchmark])[:, 0]
-    if np.isnan(means).all():
+def decide(contenders: Sequence[Contender], responses: pa.Table, judge: Judge) -> Contender:
+    """The contender with the highest fitness on the deciding items; of equals the first."""
+    fitness = judge.of_means(_scores(contenders, responses, judge.goals.names))[:, 0]
+    if np.isnan(fitness).all():
         raise SearchError("no finalist could be scored on the deciding items; see responses/")
-    return contenders[int(np.nanargmax(means))]
+    return contenders[int(np.nanargmax(fitness))]
 
 
-def better_half(contenders: Sequence[Contender], estimates: NDArray[np.float64]) -> list[Contender]:
+def better_half(contenders: Sequence[Contender], fitness: NDArray[np.float64]) -> list[Contender]:
     """Half of the contenders, front after front, a spread choice of the last one.
 
     Args:
         contenders: whom to choose from.
-        estimates: (contenders, benchmarks), on more items than they were chosen by; NaN failed.
+        fitness: (contenders, k), on more items than they were chosen by; NaN failed.
     """
     count = -(-len(contenders) // 2)
-    return [contenders[number] for number in _front_after_front(estimates, count)]
+    return [contenders[number] for number in _front_after_front(fitness, count)]
 
 
-def front(contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]) -> set[str]:
-    """The digests of the contenders that no other dominates on their mean responses."""
-    mask = non_dominated(_scores(contenders, responses, names))
+def front(contenders: Sequence[Contender], responses: pa.Table, goals: Goals) -> set[str]:
+    """The digests of the contenders that no other dominates on their mean responses.
+
+    A constraint below the base is held to the base's score on the same items.
+    """
+    scores = _scores(contenders, responses, goals.names)
+    base = next((n for n, c in enumerate(contenders) if c.role == "base"), None)
+    of_base = {} if base is None else dict(zip(goals.names, scores[base].tolist(), strict=True))
+    mask = non_dominated(goals.fitness(scores, of_base))
     return {c.model for c, on_front in zip(contenders, mask, strict=True) if on_front}
 
 
@@ -199,7 +216,7 @@ def finalists_table(
                     f"{contender.name} has no scored answer to {name}'s fresh items; the same "
                     "command tries again"
                 )
-            interval = wilson(np.nansum(row), scored)
+            interval = mean_score(row)
             rows.append(
                 {
                     "model": contender.model,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -42,6 +43,7 @@ def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str
     """
     columns = pa.concat_tables(generations)
     fitness = 100 * np.array(columns["fitness"].to_pylist(), dtype=np.float64)
+    fitness[fitness < 0] = np.nan  # breaks a constraint: that is no score
     count = np.arange(1, len(fitness) + 1)
     with rc_context(_STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
@@ -138,6 +140,26 @@ def trade_offs(
         axes.set_xlim(0, None)
         axes.set_ylim(0, None)
         _legend(axes)
+    return _svg(figure)
+
+
+def growth(hypervolumes: Sequence[float]) -> str:
+    """How much of the space of scores the front dominates, by estimates, after each generation.
+
+    Args:
+        hypervolumes: shares in [0, 1], a generation each.
+
+    Returns:
+        SVG.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(range(1, len(hypervolumes) + 1), 100 * np.array(hypervolumes), color=_BEST)
+        axes.set_xlabel("generations")
+        axes.set_ylabel("dominated, %")
+        axes.set_ylim(0, None)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure)
 
 

@@ -6,13 +6,17 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
-from mergelib.pictures import convergence, trade_offs
+from mergelib.fitness import judge_of
+from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.runs import Run
 from mergelib.search import Search
+from mergelib.stopping import progress_of
 
 _ROLES = ("base", "endpoint", "uniform", "finalist", "winner")
 """The order in which tables list models."""
@@ -58,13 +62,13 @@ class Result:
 
     def named(self, row: Mapping[str, Any]) -> str:
         """A row's model for a table: its role and what it is called."""
-        is_front = row["role"] == "winner" and len(self.names) > 1
+        is_front = row["role"] == "winner" and self.run.search.front
         return f"{'front' if is_front else row['role']} {row['name'].split()[-1]}"
 
     @property
     def verdict(self) -> str:
         """The outcome in one or two sentences."""
-        if len(self.names) > 1:
+        if self.run.search.front:
             table = self.run.table("finalists.parquet")
             front = front_hypervolume(table, self.names, ["winner"])
             endpoints = front_hypervolume(table, self.names, ["endpoint"])
@@ -75,9 +79,15 @@ class Result:
                 f"A front of {members} models. On fresh items it dominates {percent(front)} % of "
                 f"the space of scores; the endpoints dominate {percent(endpoints)} %."
             )
-        (winner,) = self.with_role("winner")
+        winners = [row for row in self.with_role("winner") if row["benchmark"] in self.objectives]
+        return " ".join([*map(self._won, winners), *self.constraints])
+
+    def _won(self, winner: Mapping[str, Any]) -> str:
+        """What is said of one best model's score on one objective."""
+        of = f" of {winner['benchmark']}" if len(self.names) > 1 else ""
         sentence = (
-            f"The winner answers {percent(winner['score'])} % of {winner['items']} fresh items: "
+            f"The winner answers {percent(winner['score'])} % of {winner['items']} fresh items"
+            f"{of}: "
             f"{_gap(winner, 'diff')} to the best endpoint, "
             f"{_gap(winner, 'uniform_diff')} to the best uniform merge."
         )
@@ -85,14 +95,85 @@ class Result:
             sentence += " The first interval holds 0: the search has not shown a gain."
         return sentence
 
+    @property
+    def objectives(self) -> list[str]:
+        """The benchmarks to do well on; the others only limit."""
+        return self.names[: len(self.run.search.objectives)]
+
+    @property
+    def constraints(self) -> list[str]:
+        """A sentence for each constraint and each exported model, from the fresh items."""
+        goals = self.run.workbench().goals
+        base = {row["benchmark"]: row["score"] for row in self.with_role("base")}
+        sentences = []
+        for name, floor in goals.floors(base).items():
+            limit = goals.constraints[name]
+            meant = (
+                f"at least {percent(floor)} %"
+                if limit.at_least is not None
+                else f"at most {percent(limit.below_base or 0.0)} points below the base, "
+                f"{percent(floor)} %"
+            )
+            for row in self.with_role("winner"):
+                if row["benchmark"] == name:
+                    kept = "kept" if row["score"] >= floor else "not kept on the fresh items"
+                    sentences.append(
+                        f"{name}: {meant}; {self.named(row)} has {percent(row['score'])} % "
+                        f"({percent(row['low'])} to {percent(row['high'])}): {kept}."
+                    )
+        return sentences
+
+    @property
+    def knee(self) -> str | None:
+        """The front's member that gives up least of everything; None without a front of three."""
+        winners = self.with_role("winner")
+        if not self.run.search.front:
+            return None
+        scores: dict[str, dict[str, float]] = {}
+        for row in winners:
+            scores.setdefault(row["name"], {})[row["benchmark"]] = row["score"]
+        matrix = np.array([[of[name] for name in self.objectives] for of in scores.values()])
+        if len(matrix) < 3:
+            return None
+        number = knee(matrix)
+        return None if number is None else list(scores)[number]
+
     @cached_property
     def picture(self) -> str:
         """Convergence of a search with one objective, the trade-offs of one with several; SVG."""
-        generations = range(self.run.search.evolution.generations)
+        generations = range(self.run.finished_generations())
         tables = [self.run.generation(number) for number in generations]
-        if len(self.names) == 1:
-            return convergence(tables, self.rows)
-        return trade_offs(tables, self.rows, self.names)
+        if self.run.search.front:
+            return trade_offs(tables, self.rows, self.names)
+        return convergence(tables, self._weighted_rows())
+
+    def _weighted_rows(self) -> list[dict[str, Any]]:
+        """A row for each model with the weighted means over the objectives of score and ends."""
+        weights = self.run.workbench().goals.weights or (1.0,)
+        models: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in self.rows:
+            if row["benchmark"] in self.objectives:
+                weight = weights[self.objectives.index(row["benchmark"])]
+                empty = {**row, "score": 0.0, "low": 0.0, "high": 0.0}
+                own = models.setdefault((row["model"], row["role"]), empty)
+                for what in ("score", "low", "high"):
+                    own[what] += weight * row[what]
+        return list(models.values())
+
+    @cached_property
+    def growth(self) -> str | None:
+        """What the front on estimates dominates after each generation, SVG; None without one."""
+        if not self.run.search.front:
+            return None
+        return growth(progress_of(self.run, judge_of(self.run)).tolist())
+
+    @property
+    def stage_lines(self) -> list[tuple[str, int, int, float]]:
+        """Stage, evaluations, items and seconds, in the order in which they were first needed."""
+        return [
+            (stage, cost["evaluations"], cost["items"], cost["seconds"])
+            for stage, cost in self.ledger["stages"].items()
+        ]
 
     @property
     def cost_lines(self) -> list[tuple[str, str, str]]:
@@ -146,13 +227,15 @@ def render_report(result: Result) -> str:
         rows=result.rows,
         verdict=result.verdict,
         picture=Markup(result.picture),
+        growth=Markup(result.growth or ""),
         deciding=deciding.aggregate([]).num_rows // len(result.names),
         ledger=ledger,
         costs=result.cost_lines,
+        result=result,
         optimism=[
             (row["benchmark"], row["estimate"] - row["score"])
             for row in winners
-            if len(result.names) == 1
+            if not search.front
         ],
         recipes=list({row["name"]: row["recipe"] for row in winners}.items()),
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),

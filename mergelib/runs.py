@@ -26,7 +26,16 @@ from mergelib.workbench import Workbench, open_workbench
 
 _DECIDING_PACKAGES = ("mergeflow", "mergekit", "lm-eval", "deap", "torch", "transformers", "numpy")
 
-_MAY_CHANGE = ("evolution.generations", "finalists", "deciding_items", "compute.cache_gib")
+_MAY_CHANGE = (
+    "evolution.generations",
+    "evolution.stop.plateau",
+    "evolution.stop.hours",
+    "evolution.stop.answers",
+    "evolution.stop.target",
+    "finalists",
+    "deciding_items",
+    "compute.cache_gib",
+)
 """Keys that may differ when a run goes on; generations may only be raised."""
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mergelib.workbench import Asked, Evaluation
+from mergelib.errors import InputError
+from mergelib.evaluation import Asked, Evaluation
+from mergelib.irt.binarise import binarised
 
 RESPONSE_SCHEMA = pa.schema(
     {
@@ -39,6 +41,30 @@ class Answered(NamedTuple):
     reused: bool
 
 
+def combined(parts: Sequence[Answered]) -> Answered:
+    """Several evaluations of one model, on different items, as one.
+
+    Args:
+        parts: at least one, of one model.
+
+    Returns:
+        All responses; costs are added up. It is failed if the last part is, and keeps what the
+        parts before it have answered.
+    """
+    asked: dict[str, list[str]] = {}
+    evaluation: Evaluation = {**parts[-1].evaluation, "responses": {}}
+    for part in parts:
+        for name, ids in part.asked.items():
+            answers = part.evaluation["responses"].get(name)
+            failed = [[None, None, "", part.evaluation["reason"]] for _ in ids]
+            evaluation["responses"].setdefault(name, []).extend(answers or failed)
+            asked.setdefault(name, []).extend(ids)
+    for cost in ("items", "tokens", "flops", "seconds_merge", "seconds_answer"):
+        evaluation[cost] = sum(part.evaluation[cost] for part in parts)
+    reused = all(part.reused for part in parts)
+    return Answered(parts[0].model, asked, evaluation, reused)
+
+
 def responses_table(answered: Iterable[Answered]) -> pa.Table:
     """A row for each model and item (`RESPONSE_SCHEMA`).
 
@@ -58,29 +84,47 @@ def responses_table(answered: Iterable[Answered]) -> pa.Table:
 
 
 def response_matrix(
-    table: pa.Table, benchmark: str, models: Sequence[str], items: Sequence[str]
+    table: pa.Table,
+    benchmark: str,
+    models: Sequence[str],
+    items: Sequence[str],
+    threshold: float | None = None,
 ) -> NDArray[np.float64]:
     """Pick a models x items matrix out of a table of responses.
+
+    A score that is neither right nor wrong has a value and no response.
 
     Args:
         table: with `RESPONSE_SCHEMA`'s columns.
         benchmark: whose items.
         models: digests, one a row; a digest may be there more than once.
         items: item ids, one a column.
+        threshold: the value above which such a score counts as right; None to keep values.
 
     Returns:
-        (models, items) of 0 and 1; NaN where not asked or not scored.
+        (models, items) of 0 and 1, without a threshold of numbers from 0 to 1; NaN where not asked
+        or not scored.
+
+    Raises:
+        InputError: a value that stands for a response is outside 0 to 1.
     """
     matrix = np.full((len(models), len(items)), np.nan)
     rows: dict[str, list[int]] = {}
     for number, model in enumerate(models):
         rows.setdefault(model, []).append(number)
     column = {item: number for number, item in enumerate(items)}
-    names = ("model", "benchmark", "item_id", "response")
-    for model, of, item, response in zip(*(table[n].to_pylist() for n in names), strict=True):
+    names = ("model", "benchmark", "item_id", "response", "value")
+    for model, of, item, *scores in zip(*(table[n].to_pylist() for n in names), strict=True):
+        response = scores[0] if scores[0] is not None else scores[1]
         if of == benchmark and model in rows and item in column and response is not None:
             matrix[rows[model], column[item]] = response
-    return matrix
+    outside = ~np.isnan(matrix) & ~((matrix >= 0) & (matrix <= 1))
+    if outside.any():
+        item = items[int(np.argwhere(outside)[0, 1])]
+        raise InputError(
+            f"{benchmark}: score {matrix[outside][0]:g} for item {item!r} is outside 0 to 1"
+        )
+    return matrix if threshold is None else binarised(matrix, threshold)
 
 
 def generation_schema(benchmarks: Iterable[str]) -> pa.Schema:
@@ -94,6 +138,7 @@ def generation_schema(benchmarks: Iterable[str]) -> pa.Schema:
         "status": pa.string(),
         "reason": pa.string(),
         "items": pa.int32(),
+        "incumbent": pa.bool_(),
     }
     for benchmark in benchmarks:
         columns |= {f"{what}_{benchmark}": pa.float64() for what in ("estimate", "low", "high")}

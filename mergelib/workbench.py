@@ -5,10 +5,9 @@ Everything here follows from the search file alone, so that any process can set 
 
 import gc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
 
 import torch
 
@@ -18,51 +17,23 @@ from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
 from mergelib.compatibility import check_compatible, check_distinct
 from mergelib.errors import InputError, MergeError
+from mergelib.evaluation import Asked, Evaluation, nothing_done
 from mergelib.fingerprints import file_digest
+from mergelib.genes import LayerNames
+from mergelib.given import Pools, read_given
+from mergelib.goals import Goals
 from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
 from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
+from mergelib.path_space import PathSpace
 from mergelib.recipes import Recipe, canonical_digest
-from mergelib.responses import FileResponses, read_responses
 from mergelib.search import Search
-from mergelib.space import LayerNames, Space
-
-Asked = Mapping[str, list[str]]
-"""For each benchmark, by name, the ids of the items to answer."""
+from mergelib.sections.evolution import Stop
+from mergelib.sections.objectives import BenchmarkChoice
+from mergelib.space import Space
 
 _SMALL = 10_000_000
 """Below so many parameters, handing work to a second thread costs more than it saves."""
-
-
-class Evaluation(TypedDict):
-    """What came of merging a model and asking it: plain JSON.
-
-    `responses` has, for each benchmark, a list for each item in the order asked:
-    [response, value, answer, reason], see `mergelib.benchmarks.scoring.Response`.
-    """
-
-    status: str
-    reason: str | None
-    responses: dict[str, list[list[Any]]]
-    items: int
-    tokens: int
-    flops: float
-    seconds_merge: float
-    seconds_answer: float
-
-
-def nothing_done(status: str, reason: str | None) -> Evaluation:
-    """An evaluation without responses or costs: of a failure, or before the first item."""
-    return Evaluation(
-        status=status,
-        reason=reason,
-        responses={},
-        items=0,
-        tokens=0,
-        flops=0.0,
-        seconds_merge=0.0,
-        seconds_answer=0.0,
-    )
 
 
 class Workbench:
@@ -71,9 +42,9 @@ class Workbench:
     Attributes:
         search: the search file.
         checkpoints: each model that the search file names, the base model first.
-        benchmarks: the objectives' benchmarks by name, in their order.
-        calibration: responses of other models to each benchmark's search pool, by its name; empty
-            where the search calibrates on its own models alone.
+        benchmarks: the objectives' benchmarks by name, in their order, then the constraints'.
+        goals: what is maximised, and which limits hold.
+        given: other models' responses, or another run's bank, to calibrate with.
         space: the recipes that can be reached.
         notes: what is no obstacle and yet worth telling, a line each.
     """
@@ -100,38 +71,60 @@ class Workbench:
         check_distinct(opened)
         self.notes = check_compatible(opened)
         self.checkpoints: dict[str, Checkpoint] = {c.reference: c for _, c in opened}
-        self.space = Space(search, LayerNames.find(opened[0][1].tensor_infos))
+        self._layer_names = LayerNames.find(opened[0][1].tensor_infos)
+        self.space = space_of(search, self._layer_names)
+        self._answerers: dict[int, Answerer] = {}
         self.benchmarks: dict[str, Benchmark] = {}
         for number, objective in enumerate(search.objectives):
-            key = f"objectives.{number}"
-            benchmark = open_benchmark(objective, key, search.seed)
-            if benchmark.name in self.benchmarks:
-                raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
-            self.benchmarks[benchmark.name] = benchmark
-            available = len(benchmark.pool("search"))
-            if search.fitness.items > available:
-                raise InputError(
-                    f"fitness.items: {search.fitness.items}, but {benchmark.name} has {available} "
-                    "items for the search"
-                )
-        self.calibration = self._read_calibration()
+            self._open_benchmark(objective, f"objectives.{number}")
+        self.goals = self._goals()
+        self.given = read_given(search.fitness, self._pools())
 
-    def _read_calibration(self) -> dict[str, FileResponses]:
-        source = self.search.fitness.calibration.source
-        if source == "self":
-            return {}
-        key = "fitness.calibration.source"
-        if not Path(source).is_file():
-            raise InputError(f"{key}: {source}: no such file; allowed: self, or a file's path")
-        read = {}
-        for name, benchmark in self.benchmarks.items():
-            search = [item.item_id for item in benchmark.pool("search")]
-            fresh = [item.item_id for item in benchmark.pool("fresh")]
-            try:
-                read[name] = read_responses(Path(source), search, benchmark=name, passed_over=fresh)
-            except InputError as error:
-                raise InputError(f"{key}: {error}") from error
-        return read
+    def _open_benchmark(self, choice: BenchmarkChoice, key: str) -> str:
+        benchmark = open_benchmark(choice, key, self.search.seed)
+        if benchmark.name in self.benchmarks:
+            raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
+        self.benchmarks[benchmark.name] = benchmark
+        available = len(benchmark.pool("search"))
+        if self.search.fitness.items > available:
+            raise InputError(
+                f"fitness.items: {self.search.fitness.items}, but {benchmark.name} has {available} "
+                "items for the search"
+            )
+        return benchmark.name
+
+    def _goals(self) -> Goals:
+        """Open the constraints' benchmarks; one that is an objective too is not opened again."""
+        objectives = self.search.objectives
+        by_reference = dict(zip((o.benchmark for o in objectives), self.benchmarks, strict=True))
+        constraints = {}
+        for number, constraint in enumerate(self.search.constraints):
+            key = f"constraints.{number}"
+            name = by_reference.get(constraint.benchmark)
+            if name is None:
+                name = self._open_benchmark(constraint, key)
+            else:
+                for own in ("metric", "filter", "search_items", "fresh_items"):
+                    if getattr(constraint, own) is not None:
+                        raise InputError(
+                            f"{key}.{own}: {constraint.benchmark} is an objective, which says so; "
+                            "leave it out here"
+                        )
+            constraints[name] = constraint
+        weights = [objective.weight or 0.0 for objective in objectives]
+        total = sum(weights)
+        return Goals(
+            names=tuple(self.benchmarks),
+            count=len(objectives),
+            weights=tuple(weight / total for weight in weights) if total else None,
+            constraints=constraints,
+        )
+
+    def _pools(self) -> dict[str, Pools]:
+        return {
+            name: Pools(*([item.item_id for item in b.pool(pool)] for pool in ("search", "fresh")))
+            for name, b in self.benchmarks.items()
+        }
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -145,8 +138,7 @@ class Workbench:
             name: canonical_digest([[item.item_id, item.pool, item.digest] for item in b.items])
             for name, b in self.benchmarks.items()
         }
-        source = self.search.fitness.calibration.source
-        files = {} if source == "self" else {source: file_digest(Path(source))}
+        files = {str(path): file_digest(path) for path in self.given.files}
         return {**self.fingerprints, **items, **files, "compute": f"{self.device} {self.dtype}"}
 
     @cached_property
@@ -165,9 +157,18 @@ class Workbench:
 
     @cached_property
     def _resident(self) -> ResidentModel:
+        """Where the checkpoints are written, and all merges that have as many layers."""
+        return self._load(None)
+
+    @cached_property
+    def _resident_of_merges(self) -> ResidentModel:
+        layers = self.space.layers
+        return self._resident if layers == self._layer_names.count else self._load(layers)
+
+    def _load(self, layers: int | None) -> ResidentModel:
         first = next(iter(self.checkpoints.values()))
         try:
-            resident = ResidentModel(first, self.device, self.dtype)
+            resident = ResidentModel(first, self.device, self.dtype, layers)
             _ = resident.tokenizer
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -191,14 +192,16 @@ class Workbench:
         """The fast backend, where it has the search's method and there are kernels for it."""
         compute = self.search.compute
         kernels = self.device.startswith(("cpu", "cuda"))
-        if compute.merging != "auto" or not kernels or self.search.merge.method not in FAST_METHODS:
+        some_fast = not FAST_METHODS.isdisjoint(self.search.merge.methods)
+        if compute.merging != "auto" or not kernels or not some_fast:
             return None
         limit = None if compute.cache_gib == "auto" else int(compute.cache_gib * 2**30)
-        return FastMerger(self._merger, self._resident, limit)
+        return FastMerger(self._merger, self._resident_of_merges, limit)
 
-    @cached_property
-    def _answerer(self) -> Answerer:
-        return Answerer(self._resident, self.search.compute.batch)
+    def _answerer(self, resident: ResidentModel) -> Answerer:
+        if id(resident) not in self._answerers:
+            self._answerers[id(resident)] = Answerer(resident, self.search.compute.batch)
+        return self._answerers[id(resident)]
 
     def model_digest(self, model: str) -> str:
         """What decides a model's weights: a checkpoint's fingerprint, or a recipe's digest.
@@ -219,7 +222,8 @@ class Workbench:
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
         merging = self.search.compute.merging
-        settings = [host, self.device.split(":")[0], self.dtype, self._answerer.batch, merging]
+        batch = self._answerer(self._resident).batch
+        settings = [host, self.device.split(":")[0], self.dtype, batch, merging]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -230,30 +234,30 @@ class Workbench:
         """
         if model in self.checkpoints:
             self._resident.write(self._merger.merge(Recipe.of_one(model)))
-        elif self._fast is not None:
+            return self._resident
+        if self._fast is not None:
             self._fast.write(Recipe.from_yaml(model))
         else:
-            self._resident.write(self._merger.merge(Recipe.from_yaml(model)))
-        return self._resident
+            self._resident_of_merges.write(self._merger.merge(Recipe.from_yaml(model)))
+        return self._resident_of_merges
 
     def rehearse(self) -> None:
         """Do everything once that a search does many times, so that it fails here or not at all.
 
-        Loads the model, merges one recipe, holds it to mergekit's own arithmetic, lets it answer an
-        item of each benchmark, and scores it.
+        Loads the model, merges a recipe by each method, holds it to mergekit's own arithmetic, lets
+        an endpoint answer an item of each benchmark, and scores it.
 
         Raises:
             InputError: something of it cannot be done.
         """
-        # Not the middle: weights from -1 to 1 would cancel out there.
-        count = self.space.dimension
-        recipe = self.space.decode([(n + 1) / (count + 1.5) for n in range(count)]).to_yaml()
         asked = {name: [b.pool("search")[0].item_id] for name, b in self.benchmarks.items()}
         try:
             self.write_model(self.search.endpoints[0])
-            self.write_model(recipe)
-            if self._fast is not None:
-                self._fast.check(Recipe.from_yaml(recipe))
+            for genome in self.space.examples():
+                recipe = self.space.decode(genome)
+                self.write_model(recipe.to_yaml())
+                if self._fast is not None and recipe.method in FAST_METHODS:
+                    self._fast.check(recipe)
             self.evaluate(self.search.endpoints[0], asked)
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
@@ -275,13 +279,15 @@ class Workbench:
         evaluation = nothing_done("ok", None)
         start = time.perf_counter()
         try:
-            self.write_model(model)
+            resident = self.write_model(model)
         except MergeError as error:
             return nothing_done("failed", str(error))
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
         items = {name: self.benchmarks[name].find(ids) for name, ids in asked.items()}
-        raw, spent = self._answerer.answer([item for part in items.values() for item in part])
+        raw, spent = self._answerer(resident).answer(
+            [item for part in items.values() for item in part]
+        )
         answers = iter(raw)
         for name, part in items.items():
             responses = score(self.benchmarks[name], part, [next(answers) for _ in part])
@@ -291,6 +297,12 @@ class Workbench:
         evaluation["flops"] = spent.flops
         evaluation["seconds_answer"] = time.perf_counter() - merged
         return evaluation
+
+
+def space_of(search: Search, layers: LayerNames) -> Space | PathSpace:
+    """The space of recipes that a search file describes."""
+    path = search.merge.path
+    return Space(search, layers) if path is None else PathSpace(search, path, layers)
 
 
 @lru_cache(maxsize=1)
@@ -307,7 +319,7 @@ def open_workbench(search: Search, cache: Path | None = None) -> Workbench:
     """
     relevant = search.model_copy(
         update={
-            "evolution": search.evolution.model_copy(update={"generations": 1}),
+            "evolution": search.evolution.model_copy(update={"generations": 1, "stop": Stop()}),
             "finalists": 1,
             "deciding_items": 1,
         }

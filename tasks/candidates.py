@@ -5,9 +5,9 @@ from pathlib import Path
 from prefect import task
 
 from mergelib.errors import InputError
+from mergelib.evaluation import Asked, Evaluation, nothing_done
 from mergelib.runs import Run
 from mergelib.tables import Answered
-from mergelib.workbench import Asked, Evaluation, nothing_done
 from tasks.caching import ANSWER_VERSION, key_from
 
 
@@ -33,8 +33,15 @@ def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
     return Run(Path(run)).workbench().evaluate(model, asked)
 
 
-def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
+def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answered:
     """Answer, or find the answer in the store, and enter it in the run's journal.
+
+    Args:
+        run: the run.
+        model: a checkpoint's reference, or a recipe's YAML.
+        asked: the items of each benchmark.
+        label: what Prefect's UI calls the task run.
+        stage: what the ledger adds its cost to.
 
     An evaluation that raises (a GPU out of memory, say) counts as failed in this run and is not
     kept: it is tried again when it is next needed.
@@ -53,6 +60,7 @@ def answered(run: Run, model: str, asked: Asked, label: str) -> Answered:
                 "key": bench.evaluation_digest(model, asked),
                 "model": digest,
                 "label": label,
+                "stage": stage,
                 "reused": reused,
                 "items": evaluation["items"],
                 "tokens": evaluation["tokens"],

@@ -13,6 +13,7 @@ from mergelib.ledger import account, finished_as
 from mergelib.merging.export import export_models
 from mergelib.report import Result, render_report, summary_markdown
 from mergelib.runs import Run
+from mergelib.stopping import reason_to_stop
 from mergelib.workbench import total_items
 
 
@@ -35,7 +36,7 @@ def export(run: str) -> str:
     for row in home.table("finalists.parquet").to_pylist():
         if row["role"] == "winner":
             rows.setdefault(row["model"], []).append(row)
-    one = len(bench.benchmarks) == 1
+    one = not home.search.front
     models = {
         "" if one else model[:12]: (own[0]["recipe"], model_card(bench, own))
         for model, own in rows.items()
@@ -49,14 +50,14 @@ def export(run: str) -> str:
 def publish(run: str) -> str:
     """Write the ledger and the report, and show the result in Prefect's UI; returns the report."""
     home = Run(Path(run))
-    search = home.search
     bench = home.workbench()
     ledger = account(home.events(), total_items(bench.benchmarks.values()))
+    ledger["stopped"] = reason_to_stop(home)
     home.gather_responses()
     result = Result(home, ledger)
     write_text(home.path("picture.svg"), result.picture)
     write_text(home.path("report.html"), render_report(result))
-    write_json(home.path("ledger.json"), {**ledger, "finished_as": finished_as(search)})
+    write_json(home.path("ledger.json"), {**ledger, "finished_as": finished_as(home)})
     create_markdown_artifact(
         summary_markdown(result), key=_artifact_key(home, "result"), description="Result"
     )

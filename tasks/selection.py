@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,17 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from mergelib import finalists
 from mergelib.errors import SearchError
 from mergelib.finalists import Contender
-from mergelib.fitness import Judge
+from mergelib.fitness import judge_of
+from mergelib.genes import Genome
+from mergelib.incumbents import with_incumbent
 from mergelib.runs import Run
-from mergelib.space import Genome
 from mergelib.tables import Answered, responses_table
-
-
-def judge_of(run: Run) -> Judge:
-    """The judge of a prepared run."""
-    bench = run.workbench()
-    responses = run.table("responses/prepare.parquet")
-    return Judge(bench, run.table("bank.parquet"), responses, run.json("intervals.json"))
 
 
 @task(task_run_name="record {stage}", cache_policy=NO_CACHE)
@@ -42,12 +35,12 @@ def estimate(
         SearchError: every candidate failed; the message has their reasons.
     """
     folder = Run(Path(run))
-    recipes = [folder.workbench().space.decode(genome) for genome in genomes]
-    table = judge_of(folder).table(
-        -1 if generation is None else generation, genomes, recipes, answered
-    )
+    judge, space = judge_of(folder), folder.workbench().space
+    recipes = [space.decode(genome) for genome in genomes]
+    table = judge.table(-1 if generation is None else generation, genomes, recipes, answered)
     stage = "uniform" if generation is None else f"{generation:04d}"
-    folder.write_table(f"responses/{stage}.parquet", responses_table(answered))
+    responses = responses_table(answered)
+    folder.write_table(f"responses/{stage}.parquet", responses)
     scored = [fitness for fitness in table["fitness"].to_pylist() if fitness is not None]
     if not scored:
         reasons = sorted(set(table["reason"].to_pylist()))
@@ -55,7 +48,7 @@ def estimate(
     if generation is None:
         folder.write_table("uniform.parquet", table)
     else:
-        folder.write_generation(generation, table)
+        folder.write_generation(generation, with_incumbent(folder, judge, table, responses))
     return float(max(scored))
 
 
@@ -63,22 +56,20 @@ def estimate(
 def choose_finalists(run: str) -> list[Contender]:
     """The best candidates of all generations, by their estimates."""
     folder = Run(Path(run))
-    search = folder.search
-    tables = [folder.generation(n) for n in range(search.evolution.generations)]
-    bench = folder.workbench()
-    return finalists.best_of(pa.concat_tables(tables), bench, search.finalists, "finalist")
+    tables = [folder.generation(n) for n in range(folder.finished_generations())]
+    count = folder.search.finalists
+    return finalists.best_of(pa.concat_tables(tables), judge_of(folder), count, "finalist")
 
 
 @task(task_run_name="keep the better half", cache_policy=NO_CACHE)
 def keep_better_half(run: str, candidates: list[Contender]) -> list[Contender]:
     """Of several objectives' finalists the better half, by all that they have answered so far."""
     folder = Run(Path(run))
-    stages = [f"{number:04d}" for number in range(folder.search.evolution.generations)]
+    stages = [f"{number:04d}" for number in range(folder.finished_generations())]
     responses = [folder.table(f"responses/{stage}.parquet") for stage in [*stages, "deciding"]]
     models = [candidate.model for candidate in candidates]
-    estimates = judge_of(folder).estimate(pa.concat_tables(responses), models)
-    scores = np.array([estimate.value for estimate in estimates.values()]).T
-    return finalists.better_half(candidates, scores)
+    fitness = judge_of(folder).fitness(pa.concat_tables(responses), models)
+    return finalists.better_half(candidates, fitness)
 
 
 @task(task_run_name="score finalists", cache_policy=NO_CACHE)
@@ -94,8 +85,8 @@ def score_finalists(
         fresh: the contenders' answers to the fresh items.
     """
     folder = Run(Path(run))
-    names = list(folder.workbench().benchmarks)
+    goals = folder.workbench().goals
     responses = responses_table(fresh)
-    winners = {winner} if winner else finalists.front(contenders, responses, names)
-    table = finalists.finalists_table(contenders, winners, responses, names)
+    winners = {winner} if winner else finalists.front(contenders, responses, goals)
+    table = finalists.finalists_table(contenders, winners, responses, goals.names)
     folder.write_table("finalists.parquet", table)

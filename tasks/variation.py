@@ -8,10 +8,11 @@ from prefect.cache_policies import NO_CACHE
 
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.finalists import best_of
-from mergelib.fitness import fitness_matrix
+from mergelib.fitness import judge_of
+from mergelib.genes import Genome
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
-from mergelib.space import Genome
+from mergelib.traits import traits_of
 
 _FROM_SWEEP = 4
 """How many uniform merges the first population may hold where several objectives are traded off."""
@@ -23,15 +24,13 @@ def _state_before(run: Run, generation: int) -> Any:
         return run.state(generation - 1)
     search = run.search
     bench = run.workbench()
-    space, endpoints = bench.space, len(search.endpoints)
+    space = bench.space
     # The best of the uniform merges; the best trade-offs, if there are several objectives. They
     # have been answered already and cost nothing.
-    count = 1 if len(bench.benchmarks) == 1 else _FROM_SWEEP
-    sweep = best_of(run.table("uniform.parquet"), bench, count, "uniform")
+    count = _FROM_SWEEP if search.front else 1
+    sweep = best_of(run.table("uniform.parquet"), judge_of(run), count, "uniform")
     best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
-    even = space.mixture([1 / endpoints] * endpoints)
-    corners = [space.mixture([float(n == m) for n in range(endpoints)]) for m in range(endpoints)]
-    first = [*best, even, *corners]
+    first = [*best, *space.first()]
     algorithm = ALGORITHMS[search.evolution.algorithm]
     return algorithm.start(space.dimension, search.evolution.population, search.seed, first)
 
@@ -47,8 +46,9 @@ def ask(run: str, generation: int) -> list[Genome]:
 def tell(run: str, generation: int) -> None:
     """Write the state after a generation; with it the generation is finished."""
     folder = Run(Path(run))
-    table = folder.generation(generation)
-    fitness = fitness_matrix(table, list(folder.workbench().benchmarks))
+    judge, table = judge_of(folder), folder.generation(generation)
     algorithm = ALGORITHMS[folder.search.evolution.algorithm]
+    traits = traits_of(algorithm.traits, folder, judge, generation)
+    genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     before = _state_before(folder, generation)
-    folder.write_state(generation, algorithm.tell(before, table["genome"].to_pylist(), fitness))
+    folder.write_state(generation, algorithm.tell(before, genomes, fitness, traits))

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 
 from mergelib.errors import InputError, unknown
 from mergelib.recipes import canonical_digest
-from mergelib.search import Objective
+from mergelib.sections.objectives import BenchmarkChoice
 
 Pool = Literal["search", "fresh"]
 
@@ -108,7 +108,7 @@ class Benchmark:
         return [by_id[item_id] for item_id in item_ids]
 
 
-def open_benchmark(objective: Objective, key: str, seed: int) -> Benchmark:
+def open_benchmark(objective: BenchmarkChoice, key: str, seed: int) -> Benchmark:
     """Load an lm-eval task and render its items.
 
     Args:
@@ -206,7 +206,7 @@ def _load_task(reference: str, key: str) -> Any:
 
 
 def _share_out(
-    task: Any, objective: Objective, key: str, seed: int
+    task: Any, objective: BenchmarkChoice, key: str, seed: int
 ) -> list[tuple[Pool, str, list[int]]]:
     """Which documents of which lm-eval split go into each pool."""
     random = np.random.default_rng([seed, 0x17E45])  # a stream of its own

@@ -130,8 +130,8 @@ def check_parameter(
     spec = parameter_spec(method, parameter, where)
     where = where or _in_search(parameter)
     kind = value_type(spec)
-    if searched and spec.value_type is not float:
-        what = {bool: "true or false", int: "a whole number"}.get(spec.value_type, "optional")
+    if searched and spec.value_type not in (int, float):
+        what = "true or false" if spec.value_type is bool else "optional"
         raise ValueError(
             f"{where}: is {what} and cannot be searched; give one value to hold it fixed"
         )

@@ -1,5 +1,6 @@
 """A model that stays in memory while one candidate after the other is written into it."""
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mergelib.checkpoints import Checkpoint
@@ -67,6 +68,23 @@ class Rewriting:
             raise MergeError(f"tensor {min(self._missing)} was not written")
 
 
+def with_layers(config: Any, count: int) -> Any:
+    """A model's configuration with another number of layers.
+
+    Raises:
+        ValueError: its layers are of several kinds, so that a new one could be any.
+    """
+    resized = copy.deepcopy(config)
+    for key in ("layer_types", "mlp_layer_types"):
+        kinds = getattr(config, key, None)
+        if kinds is not None and len(set(kinds)) > 1:
+            raise ValueError(f"{key} are {', '.join(sorted(set(kinds)))}: give as many layers")
+        if kinds is not None:
+            setattr(resized, key, kinds[:1] * count)
+    resized.num_hidden_layers = count
+    return resized
+
+
 class ResidentModel:
     """A causal language model whose parameters are overwritten in place.
 
@@ -75,18 +93,32 @@ class ResidentModel:
         device: where its parameters are.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str, dtype: str, layers: int | None = None
+    ) -> None:
         """Load the model from a checkpoint once.
 
         Args:
             checkpoint: gives architecture, tokenizer and first weights; the base model as a rule.
             device: a torch device.
             dtype: the type of the arithmetic while answering.
+            layers: how many layers the model shall have, if not as many as the checkpoint; its
+                weights are then random until it is written.
+
+        Raises:
+            ValueError: the checkpoint cannot be opened, or its layers are of several kinds and
+                another number of them is asked for.
         """
         self._checkpoint = checkpoint
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder, dtype=DTYPES[dtype], trust_remote_code=checkpoint.trust_remote_code
-        )
+        trust: dict[str, Any] = {"trust_remote_code": checkpoint.trust_remote_code}
+        config = AutoConfig.from_pretrained(checkpoint.folder, **trust)
+        if layers in (None, config.num_hidden_layers):
+            self.model: Any = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder, dtype=DTYPES[dtype], **trust
+            )
+        else:
+            resized = with_layers(config, layers)
+            self.model = AutoModelForCausalLM.from_config(resized, dtype=DTYPES[dtype], **trust)
         self.model.to(device).eval().requires_grad_(False)
         self.device = torch.device(device)
         # A tied head shares its tensor with the embeddings and is not listed twice.

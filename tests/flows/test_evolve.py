@@ -43,7 +43,7 @@ def test_the_run_folder_holds_every_file_of_the_design(finished: Run) -> None:
 def test_generations_have_the_columns_that_other_programs_rely_on(finished: Run) -> None:
     table = finished.generation(1)
     expected = {"generation", "individual", "genome", "recipe", "fitness", "status", "reason"}
-    expected |= {"reused", "items", "seconds_merge", "seconds_answer"}
+    expected |= {"reused", "items", "incumbent", "seconds_merge", "seconds_answer"}
     expected |= {"estimate_zoo_ja", "low_zoo_ja", "high_zoo_ja"}
     assert set(table.column_names) == expected
     for row in table.to_pylist():

@@ -4,8 +4,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from mergelib.errors import SearchError
+from mergelib.evaluation import nothing_done
 from mergelib.finalists import (
     Contender,
     best_of,
@@ -15,22 +17,37 @@ from mergelib.finalists import (
     front,
     front_hypervolume,
 )
+from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import paired_difference, wilson
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import nothing_done
 
 
-def _bench(*names: str) -> Any:
-    return SimpleNamespace(benchmarks=dict.fromkeys(names))
+class _Told:
+    """A judge without items: what it tells is made of the table's estimates by the real goals."""
+
+    def __init__(self, *names: str) -> None:
+        self.goals = Goals(names, len(names), None, {})
+
+    def told(self, table: pa.Table) -> NDArray[np.float64]:
+        return self.of_means(estimates_of(table, self.goals.names))
+
+    def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.goals.fitness(scores, {})
 
 
-def _candidates(*rows: tuple[str, float | None, float | None]) -> pa.Table:
+def _judge(*names: str) -> Any:
+    return _Told(*names)
+
+
+def _candidates(*rows: tuple[str, float | None, float | None], incumbent: str = "") -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
                 "individual": name,
                 "recipe": f"recipe of {name}",
                 "status": "ok" if a is not None else "failed",
+                "items": 10,
+                "incumbent": name == incumbent,
                 "estimate_a": a,
                 "estimate_b": b,
             }
@@ -61,12 +78,17 @@ def test_the_best_estimates_are_chosen_once_each_and_the_latest_of_equals() -> N
     table = _candidates(
         ("w", 0.9, 0), ("x", 0.5, 0), ("y", None, None), ("w", 0.9, 0), ("z", 0.5, 0), ("v", 0.1, 0)
     )
-    chosen = best_of(table, _bench("a"), 3, "finalist")
+    chosen = best_of(table, _judge("a"), 3, "finalist")
     assert [c.model for c in chosen] == ["w", "z", "x"]
     assert chosen[0].estimates == {"a": 0.9}
     assert chosen[0].role == "finalist"
     with pytest.raises(SearchError, match="no candidate could be scored"):
-        best_of(_candidates(("y", None, None)), _bench("a"), 3, "finalist")
+        best_of(_candidates(("y", None, None)), _judge("a"), 3, "finalist")
+
+
+def test_the_incumbent_of_a_race_comes_first() -> None:
+    table = _candidates(("w", 0.9, 0), ("x", 0.5, 0), ("y", 0.7, 0), incumbent="x")
+    assert [c.model for c in best_of(table, _judge("a"), 2, "finalist")] == ["x", "w"]
 
 
 def test_several_objectives_take_front_after_front_without_doubles() -> None:
@@ -77,7 +99,7 @@ def test_several_objectives_take_front_after_front_without_doubles() -> None:
         ("inner", 0.5, 0.05),
         ("worst", 0.05, 0.04),
     )
-    chosen = [c.model for c in best_of(table, _bench("a", "b"), 3, "finalist")]
+    chosen = [c.model for c in best_of(table, _judge("a", "b"), 3, "finalist")]
     assert sorted(chosen) == ["inner", "left", "same as right"]
 
 
@@ -91,11 +113,11 @@ def test_the_better_half_leaves_out_the_dominated_the_failed_and_doubles() -> No
 
 def test_the_deciding_items_decide() -> None:
     contenders = [_contender("x", "finalist"), _contender("y", "finalist")]
-    assert decide(contenders, _responses({"x": "1100", "y": "1110"}), "a").model == "y"
-    assert decide(contenders, _responses({"x": "1100", "y": "1100"}), "a").model == "x"
-    assert decide(contenders, _responses({"x": "1---", "y": "0000"}), "a").model == "y"
+    assert decide(contenders, _responses({"x": "1100", "y": "1110"}), _judge("a")).model == "y"
+    assert decide(contenders, _responses({"x": "1100", "y": "1100"}), _judge("a")).model == "x"
+    assert decide(contenders, _responses({"x": "1---", "y": "0000"}), _judge("a")).model == "y"
     with pytest.raises(SearchError, match="no finalist could be scored"):
-        decide(contenders, _responses({"x": "----", "y": "----"}), "a")
+        decide(contenders, _responses({"x": "----", "y": "----"}), _judge("a"))
 
 
 def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
@@ -173,7 +195,7 @@ def test_a_front_counts_endpoints_too() -> None:
             ),
         ]
     )
-    assert front(contenders, responses, ["a", "b"]) == {"parent", "y", "z"}
+    assert front(contenders, responses, Goals(("a", "b"), 2, None, {})) == {"parent", "y", "z"}
     table = finalists_table(contenders, {"parent", "y", "z"}, responses, ["a", "b"])
     roles = {row["model"]: row["role"] for row in table.to_pylist()}
     del roles["even"]

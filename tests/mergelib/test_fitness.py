@@ -6,10 +6,11 @@ import pytest
 
 from mergelib.calibration import all_asked, calibrate_banks, calibration_plan, fit_intervals
 from mergelib.errors import InputError
-from mergelib.fitness import Judge, fitness_matrix
+from mergelib.evaluation import Evaluation, nothing_done
+from mergelib.fitness import Judge
 from mergelib.search import parse_search
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import Evaluation, Workbench, nothing_done
+from mergelib.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,12 @@ def test_anchors_are_items_of_the_search_pool_and_deciding_items_are_others(
 ) -> None:
     pool = set(all_asked(bench, "search")["zoo_ja"])
     anchors = set(judge.anchors["zoo_ja"])
-    deciding = set(judge.unseen(20, seed=0)["zoo_ja"])
+    deciding = set(judge.unseen(20)["zoo_ja"])
     assert len(anchors) == 10
     assert len(deciding) == 20
     assert anchors <= pool
     assert deciding <= pool - anchors
-    assert len(judge.unseen(1000, seed=0)["zoo_ja"]) == 30
+    assert len(judge.unseen(1000)["zoo_ja"]) == 30
 
 
 def test_more_right_answers_estimate_higher(judge: Judge) -> None:
@@ -97,7 +98,7 @@ def test_a_failed_candidate_is_in_the_table_without_a_score(bench: Workbench, ju
     assert (good["status"], good["generation"], good["reused"]) == ("ok", 7, True)
     assert (bad["status"], bad["reason"]) == ("failed", "tensor x is not finite")
     assert bad["fitness"] is None
-    assert np.isnan(fitness_matrix(table, ["zoo_ja"])).tolist() == [[False], [True]]
+    assert np.isnan(judge.told(table)).tolist() == [[False], [True]]
 
 
 def test_a_recipe_that_is_there_twice_is_scored_twice(bench: Workbench, judge: Judge) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from mergelib.files import write_json
-from mergelib.ledger import COSTS, account, finished_as, is_finished
+from mergelib.ledger import COSTS, account, finished_as, is_reported
 from mergelib.runs import Run
 from mergelib.search import parse_search
 
@@ -65,17 +65,17 @@ def test_a_run_is_finished_for_the_settings_it_was_finished_with(tmp_path, searc
     run = Run(tmp_path / "run")
     search = parse_search(search_content, "here")
     run.prepare(search, {})
-    assert not is_finished(run)
+    assert not is_reported(run)
     for name in ("report.html", "finalists.parquet"):
         run.path(name).touch()
-    assert not is_finished(run)
-    write_json(run.path("ledger.json"), {"finished_as": finished_as(search)})
-    assert is_finished(run)
+    assert not is_reported(run)
+    write_json(run.path("ledger.json"), {"finished_as": finished_as(run)})
+    assert is_reported(run)
     for key, value in (("generations", 9), ("finalists", 3), ("deciding_items", 21)):
-        changed = {**finished_as(search), key: value}
-        assert changed != finished_as(search)
+        changed = {**finished_as(run), key: value}
+        assert changed != finished_as(run)
         write_json(run.path("ledger.json"), {"finished_as": changed})
-        assert not is_finished(run)
+        assert not is_reported(run)
     run.path("report.html").unlink()
-    write_json(run.path("ledger.json"), {"finished_as": finished_as(search)})
-    assert not is_finished(run)
+    write_json(run.path("ledger.json"), {"finished_as": finished_as(run)})
+    assert not is_reported(run)

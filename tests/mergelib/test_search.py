@@ -10,8 +10,9 @@ from mergelib.estimators import ESTIMATORS
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.irt.selection import SELECTIONS
 from mergelib.merging.methods import merge_methods
-from mergelib.search import Range, Search, parse_search
+from mergelib.search import Search, parse_search
 from mergelib.search_file import load_search
+from mergelib.sections.merge import Range
 
 
 def put(content: Any, path: str, value: Any) -> None:
@@ -93,7 +94,9 @@ WEIGHT = "merge.parameters.weight"
         (WEIGHT, {"low": math.nan, "high": 1}, f"{WEIGHT}: low nan ", "must be finite"),
         (WEIGHT, {"low": 0.0}, f"{WEIGHT}.high: is required", ""),
         (WEIGHT, {"low": "x", "high": 1}, f"{WEIGHT}.low: 'x': ", "valid number"),
-        (WEIGHT, {"low": 0, "high": 1, "step": 1}, f"{WEIGHT}.step: ", "Allowed: high, low"),
+        (WEIGHT, {"low": 0, "high": 1, "stop": 1}, f"{WEIGHT}.stop: ", "Allowed: high, low, step"),
+        (WEIGHT, {"low": 0, "high": 1, "step": 0.3}, f"{WEIGHT}: step 0.3 ", "does not divide"),
+        (WEIGHT, {"low": 0, "high": 1, "step": 2}, f"{WEIGHT}: step 2 ", "does not divide"),
         (WEIGHT, [0.0, 1.0], f"{WEIGHT}: a list: must be a range {{low: ..., high: ...}}", "value"),
         (WEIGHT, None, f"{WEIGHT}: nothing: must be a range", ""),
         (WEIGHT, 0.7, "merge.parameters: every parameter is held fixed", "{low: ..., high: ...}"),
@@ -322,7 +325,8 @@ def test_the_schema_lists_choices_and_describes_keys():
     def choices(model: str, key: str) -> list[str]:
         return definitions[model]["properties"][key]["enum"]
 
-    assert choices("Merge", "method") == sorted(merge_methods())
+    one, several = definitions["Merge"]["properties"]["method"]["oneOf"]
+    assert one["enum"] == several["items"]["enum"] == sorted(merge_methods())
     assert choices("Fitness", "estimator") == sorted(ESTIMATORS)
     assert choices("Fitness", "selection") == sorted(SELECTIONS)
     assert choices("Evolution", "algorithm") == sorted(ALGORITHMS)

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergelib.errors import InputError
-from mergelib.search import Range, parse_search
-from mergelib.space import Gene, LayerNames, Space
+from mergelib.genes import Gene, LayerNames
+from mergelib.search import parse_search
+from mergelib.sections.merge import Range
+from mergelib.space import Space
 
 LAYERS = 5
 LLAMA = (

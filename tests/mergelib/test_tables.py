@@ -2,6 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mergelib.errors import InputError
+from mergelib.evaluation import nothing_done
 from mergelib.tables import (
     RESPONSE_SCHEMA,
     Answered,
@@ -9,7 +11,6 @@ from mergelib.tables import (
     response_matrix,
     responses_table,
 )
-from mergelib.workbench import nothing_done
 
 ASKED = {"ja": ["i1", "i2"], "de": ["i1"]}
 
@@ -85,3 +86,20 @@ def test_a_generations_columns():
     ]
     assert schema.field("genome").type == pa.list_(pa.float64())
     assert schema.field("reused").type == pa.bool_()
+
+
+def test_values_stand_for_responses_where_there_are_none():
+    evaluation = nothing_done("ok", None) | {
+        "responses": {"ja": [[None, 0.25, "", None], [None, 0.5, "", None], [1, 0.0, "", None]]},
+        "items": 3,
+    }
+    table = responses_table([Answered("m", {"ja": ["i1", "i2", "i3"]}, evaluation, False)])
+    items = ["i3", "i2", "i1", "i0"]
+    kept = response_matrix(table, "ja", ["m"], items)
+    np.testing.assert_array_equal(kept, [[1, 0.5, 0.25, np.nan]])
+    binary = response_matrix(table, "ja", ["m"], items, 0.3)
+    np.testing.assert_array_equal(binary, [[1, 1, 0, np.nan]])
+    evaluation["responses"]["ja"][1][1] = 12.0
+    table = responses_table([Answered("m", {"ja": ["i1", "i2", "i3"]}, evaluation, False)])
+    with pytest.raises(InputError, match=r"ja: score 12 for item 'i2' is outside 0 to 1"):
+        response_matrix(table, "ja", ["m"], items)

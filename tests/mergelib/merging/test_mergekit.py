@@ -16,11 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError
+from mergelib.genes import LayerNames
 from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.methods import RANDOM_METHODS, merge_methods
 from mergelib.recipes import Recipe
 from mergelib.search import parse_search
-from mergelib.space import LayerNames, Space
+from mergelib.space import Space
 
 
 def recipe(

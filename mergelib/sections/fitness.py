@@ -1,0 +1,73 @@
+"""The section `fitness` of a search file: how a candidate is judged."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mergelib.estimators import ESTIMATORS
+from mergelib.irt.selection import SELECTIONS
+from mergelib.sections.fields import OneOf, Section
+
+EstimatorName = Annotated[str, OneOf("an estimator", ESTIMATORS.keys)]
+SelectionName = Annotated[str, OneOf("a way to select items", SELECTIONS.keys)]
+
+
+class Calibration(Section):
+    """Where the responses that calibrate the item bank come from."""
+
+    source: str = Field(
+        "self",
+        min_length=1,
+        description="self: random merges answer a share of the items; or a Parquet or CSV file of "
+        "other models' responses, such as an earlier run's responses.parquet",
+    )
+    models: int = Field(12, ge=0, le=1000, description="How many random merges answer")
+    share: float = Field(0.15, gt=0, le=1, description="The share of the items that each answers")
+    overlap: float = Field(
+        0.0, ge=0, le=1, description="How much of that share is the same items for all merges"
+    )
+    dimensions: Literal["auto"] | Annotated[int, Field(ge=1, le=5)] = Field(
+        1,
+        description="Abilities in the item response model; auto: as many as estimate accuracy best",
+    )
+
+    @model_validator(mode="after")
+    def _enough_models(self) -> Self:
+        if self.source == "self" and self.dimensions not in ("auto", 1):
+            least = int(self.dimensions) + 1
+            if self.models < least:
+                raise ValueError(
+                    f"fitness.calibration.dimensions: {self.dimensions} abilities from "
+                    f"{self.models} random merges; give models: {least} or more, or dimensions: 1"
+                )
+        return self
+
+
+class Racing(Section):
+    """Successive halving: all candidates of a generation start on few of the anchor items."""
+
+    rungs: int = Field(3, ge=2, le=6, description="Into how many steps the items are divided")
+    keep: float = Field(
+        0.5, gt=0, lt=1, description="The share of the candidates that goes on to the next step"
+    )
+
+
+class Fitness(Section):
+    """How a candidate is judged: which items it answers, and what they say of all items."""
+
+    estimator: EstimatorName = "parent_irt"
+    items: int = Field(30, ge=1, description="Anchor items that each candidate answers")
+    selection: SelectionName = "systematic"
+    calibration: Calibration = Calibration()
+    racing: bool | Racing = Field(
+        False,
+        description="true: only the better half of a generation goes on to further items, and the "
+        "best are asked once more; or {rungs, keep}",
+    )
+
+    @property
+    def race(self) -> Racing | None:
+        """How candidates race; None where all are asked all anchor items."""
+        if isinstance(self.racing, Racing):
+            return self.racing
+        return Racing() if self.racing else None

@@ -1,0 +1,63 @@
+"""When a search has had enough: its generations, or a stop rule that is met before."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergelib.evolution.front import hypervolume
+from mergelib.fitness import Judge, judge_of
+from mergelib.ledger import is_reported, spent
+from mergelib.runs import Run
+
+
+def is_finished(run: Run) -> bool:
+    """Whether nothing is left to do: no generation to ask for, and all of them are reported."""
+    return is_reported(run) and reason_to_stop(run) is not None
+
+
+def reason_to_stop(run: Run) -> str | None:
+    """Why no further generation is asked for; None if one is.
+
+    It follows from what is in the run folder, so that a resumed run stops where an uninterrupted
+    one does; a limit that is raised later lets it go on.
+
+    Args:
+        run: a prepared run; all its generations so far are finished.
+    """
+    evolution, done = run.search.evolution, run.finished_generations()
+    stop = evolution.stop
+    if done >= evolution.generations:
+        return f"all {evolution.generations} generations are finished"
+    if done == 0:
+        return None
+    if stop.plateau is not None or stop.target is not None:
+        best = progress_of(run, judge_of(run))
+        if stop.target is not None and best[-1] >= stop.target:
+            return f"the target was reached: {100 * best[-1]:.1f} % (evolution.stop.target)"
+        flat = done - 1 - int(np.argmax(best >= best[-1] - 1e-12))
+        if stop.plateau is not None and flat >= stop.plateau:
+            return f"no better candidate in {flat} generations (evolution.stop.plateau)"
+    cost = spent(run.events())
+    hours = cost["seconds"] / 3600
+    if stop.hours is not None and hours >= stop.hours:
+        return f"merging and answering took {hours:.2f} hours (evolution.stop.hours)"
+    if stop.answers is not None and cost["items"] >= stop.answers:
+        return f"{cost['items']:,} items were answered (evolution.stop.answers)"
+    return None
+
+
+def progress_of(run: Run, judge: Judge) -> NDArray[np.float64]:
+    """How good the best candidates so far were after each generation, by their estimates.
+
+    Returns:
+        (generations,), never falling: the highest fitness; of a front the share of the space of
+        scores that it dominates (the hypervolume with reference 0).
+    """
+    best: list[float] = []
+    told = np.empty((0, judge.goals.count if judge.goals.front else 1))
+    for number in range(run.finished_generations()):
+        told = np.vstack([told, judge.told(run.generation(number))])
+        if judge.goals.front:
+            best.append(hypervolume(told, [0.0] * told.shape[1]))
+        else:
+            best.append(float(np.nanmax(told)))
+    return np.array(best)

@@ -1,0 +1,224 @@
+"""What a search file can ask for beside the plain search: each kind, whole, on the shipped models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM
+
+from mergelib.recipes import Recipe
+from mergelib.runs import Run
+from tests.conftest import DATA, small_search
+from tests.flows.conftest import run_search
+from tests.flows.test_evolve import decided
+
+
+def _second_benchmark() -> dict[str, Any]:
+    first = small_search()["objectives"][0]
+    return {**first, "benchmark": str(DATA / "benchmarks" / "zoo_de.yaml")}
+
+
+def _short(name: str) -> dict[str, Any]:
+    content = small_search()
+    content["name"] = name
+    content["evolution"] = {"algorithm": "cma_es", "population": 4, "generations": 2}
+    return content
+
+
+def _ledger(run: Run) -> dict[str, Any]:
+    ledger: dict[str, Any] = json.loads(run.path("ledger.json").read_text())
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search whose candidates race over 10 items on rungs of 3, 5 and 10."""
+    content = _short("race")
+    content["fitness"]["racing"] = True
+    content["evolution"]["generations"] = 3
+    return run_search(content, tmp_path_factory.mktemp("race"))
+
+
+def test_a_race_asks_the_better_half_more(raced: Run) -> None:
+    for number in range(3):
+        rows = raced.generation(number).to_pylist()
+        asked = sorted(row["items"] for row in rows)
+        # Four on 3 items, two on 5, one on all 10, and on 10 more if it challenged the incumbent.
+        assert asked[:3] == [3, 3, 5]
+        assert asked[3] in (10, 20)
+        best = max(row["fitness"] for row in rows if row["items"] >= 10)
+        assert all(row["fitness"] <= best for row in rows)
+    first = raced.generation(0).to_pylist()
+    assert [row["items"] for row in first if row["incumbent"]] == [20]
+
+
+def test_an_incumbent_is_overtaken_on_common_items_only(raced: Run) -> None:
+    """Each new incumbent had more right answers than the one before on the items of both."""
+    answers: dict[str, dict[str, int]] = {}
+    for number in range(3):
+        for row in raced.table(f"responses/{number:04d}.parquet").to_pylist():
+            answers.setdefault(row["model"], {})[row["item_id"]] = row["response"]
+    before: str | None = None
+    for number in range(3):
+        rows = raced.generation(number).to_pylist()
+        for row in (row for row in rows if row["items"] == 20):
+            model = row["individual"]
+            if before is not None:
+                common = answers[before].keys() & answers[model].keys()
+                gain = sum(answers[model][i] - answers[before][i] for i in common)
+                assert len(common) == 20
+                assert row["incumbent"] == (gain > 0)
+            if row["incumbent"]:
+                before = model
+    assert before is not None
+
+
+def test_the_ledger_says_what_each_rung_cost(raced: Run) -> None:
+    stages = _ledger(raced)["stages"]
+    assert list(stages)[:3] == ["endpoints", "calibration", "uniform"]
+    # Recipes that were answered before, in the sweep or in an earlier generation, cost nothing.
+    assert 0 < stages["rung 1"]["items"] <= 3 * 4 * 3
+    assert 0 < stages["rung 2"]["items"] <= 3 * 2 * 2
+    assert 0 < stages["rung 3"]["items"] <= 3 * 1 * 5
+    assert 0 < stages["challengers"]["items"] <= 3 * 10
+    assert sum(stage["items"] for stage in stages.values()) == _ledger(raced)["spent"]["items"]
+    assert "rung 2" in raced.path("report.html").read_text()
+
+
+def test_a_race_that_is_begun_again_ends_the_same(raced: Run, tmp_path: Path) -> None:
+    document = yaml.safe_load(raced.path("search.yaml").read_text())
+    del document["resolved"]
+    document["evolution"]["generations"] = 1
+    run_search(document, tmp_path)
+    document["evolution"]["generations"] = 3
+    again = run_search(document, tmp_path)
+    assert decided(again) == decided(raced)
+
+
+def test_weights_make_one_winner_of_several_objectives(tmp_path: Path) -> None:
+    content = _short("weights")
+    content["endpoints"].append(str(DATA / "zoo" / "de"))
+    content["objectives"][0]["weight"] = 3
+    content["objectives"].append({**_second_benchmark(), "weight": 1})
+    run = run_search(content, tmp_path)
+    for row in run.generation(1).to_pylist():
+        mean = 0.75 * row["estimate_zoo_ja"] + 0.25 * row["estimate_zoo_de"]
+        assert row["fitness"] == pytest.approx(mean)
+    winners = [r for r in run.table("finalists.parquet").to_pylist() if r["role"] == "winner"]
+    assert {row["benchmark"] for row in winners} == {"zoo_ja", "zoo_de"}
+    assert len({row["model"] for row in winners}) == 1
+    assert run.has("winner/model.safetensors")
+    report = run.path("report.html").read_text()
+    assert "fresh items of zoo_ja" in report
+    assert "fresh items of zoo_de" in report
+
+
+def test_a_constraint_ranks_what_breaks_it_last(tmp_path: Path) -> None:
+    content = _short("limits")
+    content["constraints"] = [{**_second_benchmark(), "below_base": 0.05}]
+    run = run_search(content, tmp_path)
+    bank = {row["benchmark"] for row in run.table("bank.parquet").to_pylist()}
+    assert bank == {"zoo_ja", "zoo_de"}
+    base = run.workbench().model_digest(str(run.search.base))
+    answers = run.table("responses/prepare.parquet").to_pylist()
+    of_base = [
+        r["response"] for r in answers if r["model"] == base and r["benchmark"] == "zoo_de"
+    ]
+    floor = float(np.mean(of_base)) - 0.05
+    rows = [row for number in range(2) for row in run.generation(number).to_pylist()]
+    for row in rows:
+        short = floor - row["estimate_zoo_de"]
+        expected = -short if short > 0 else row["estimate_zoo_ja"]
+        assert row["fitness"] == pytest.approx(expected)
+    assert "zoo_de: at most 5.0 points below the base" in run.path("report.html").read_text()
+
+
+def test_a_gene_chooses_the_method_and_steps_are_kept(tmp_path: Path) -> None:
+    content = _short("methods")
+    content["merge"] = {
+        "method": ["task_arithmetic", "slerp", "ties"],
+        "parameters": {
+            "weight": {"low": 0.0, "high": 1.5, "step": 0.25},
+            "t": {"low": 0.0, "high": 1.0},
+            "density": 0.8,
+        },
+        "export_dtype": "float32",
+    }
+    run = run_search(content, tmp_path)
+    rows = [row for number in range(2) for row in run.generation(number).to_pylist()]
+    rows += run.table("uniform.parquet").to_pylist()
+    methods = {yaml.safe_load(row["recipe"])["merge_method"] for row in rows}
+    assert methods == {"task_arithmetic", "slerp", "ties"}
+    assert all(row["status"] == "ok" for row in rows)
+    for row in rows:
+        recipe = Recipe.from_yaml(row["recipe"])
+        for model in recipe.config["models"]:
+            for value in model.get("parameters", {}).values():
+                assert value in [0.25 * n for n in range(7)]
+        assert ("t" in recipe.config.get("parameters", {})) == (recipe.method == "slerp")
+
+
+def test_layers_of_the_endpoints_are_put_one_after_the_other(tmp_path: Path) -> None:
+    content = _short("path")
+    depth = AutoModelForCausalLM.from_pretrained(DATA / "zoo" / "base").config.num_hidden_layers
+    content["merge"] = {
+        "method": "passthrough",
+        "path": {"length": depth + 1, "reach": 1, "scale": {"low": 0.5, "high": 1.5}},
+        "export_dtype": "float32",
+    }
+    content.pop("base")
+    run = run_search(content, tmp_path)
+    rows = [row for number in range(2) for row in run.generation(number).to_pylist()]
+    assert all(row["status"] == "ok" for row in rows)
+    winner = AutoModelForCausalLM.from_pretrained(run.path("winner"))
+    assert winner.config.num_hidden_layers == depth + 1
+    slices = yaml.safe_load(run.path("winner/mergekit_config.yml").read_text())["slices"]
+    assert len(slices) == depth + 1
+    first = slices[0]["sources"][0]
+    donor = AutoModelForCausalLM.from_pretrained(first["model"]).state_dict()
+    number = first["layer_range"][0]
+    ours = winner.state_dict()["model.layers.0.mlp.up_proj.weight"]
+    assert ours.equal(donor[f"model.layers.{number}.mlp.up_proj.weight"])
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ({"answers": 150}, "items were answered"),
+        ({"target": 0.001}, "the target was reached"),
+        ({"hours": 1e-6}, "hours"),
+    ],
+)
+def test_a_stop_rule_ends_a_search_that_can_be_extended(
+    tmp_path: Path, stop: dict[str, float], reason: str
+) -> None:
+    content = _short("stopped")
+    content["evolution"] |= {"generations": 3, "stop": stop}
+    run = run_search(content, tmp_path)
+    assert run.finished_generations() == 1
+    assert reason in _ledger(run)["stopped"]
+    assert reason in run.path("report.html").read_text()
+    content["evolution"]["stop"] = {}
+    extended = run_search(content, tmp_path)
+    assert extended.finished_generations() == 3
+    assert _ledger(extended)["stopped"] == "all 3 generations are finished"
+    assert _ledger(extended)["answered_twice"] == 0
+
+
+@pytest.mark.parametrize("algorithm", ["natural_niches", "map_elites"])
+def test_algorithms_that_look_at_more_than_fitness_are_told_more(
+    tmp_path: Path, algorithm: str
+) -> None:
+    content = _short(algorithm)
+    content["evolution"]["algorithm"] = algorithm
+    run = run_search(content, tmp_path)
+    assert run.finished_generations() == 2
+    state = run.state(1)
+    if algorithm == "map_elites":
+        # Told of no descriptors, it would keep one elite in one cell.
+        assert len({elite["cell"] for elite in state["elites"]}) > 1
+    else:
+        assert {len(answers) for answers in state["responses"]} == {10}
