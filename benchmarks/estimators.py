@@ -1,6 +1,7 @@
 """Error, choice and honesty of every estimator on models held out of the calibration.
 
     python -m benchmarks.estimators --responses FILE.parquet [--parents PARENTS.csv] [--json OUT]
+        [--dimensions D]
 
 The Parquet file has a row for each model and a column for each item (0, 1, or null where it was not
 asked); its first column of strings names the models. In each of `--draws` draws a fifth of the
@@ -24,11 +25,12 @@ A row for each estimator, way to select items, and number of items:
                     calibration models, against the ability from all of a model's responses
 gp_irt has tinyBenchmarks' constants, gp_irt_c0.5 a fixed c; with one dimension mp_irt is p_irt and
 gmp_irt is gp_irt_c0.5, which stand for them where there are no parents. `weighted` has a row of its
-own where the selection gives weights. Figures are written beside the JSON.
+own where the selection gives weights. With several dimensions there is no shift, and no
+ability_error, for their axes turn from one calibration to the next. Figures are written beside the
+JSON.
 """
 
 import argparse
-import csv
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -37,14 +39,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from benchmarks.figures import draw_figures
+from benchmarks.matrices import Held, Matrix, read_matrix, read_parents
 from benchmarks.record import report
-from mergelib.errors import InputError
 from mergelib.estimators import (
     ESTIMATORS,
     EstimatorContext,
@@ -58,9 +58,9 @@ from mergelib.irt.ability import (
     posterior,
     posterior_mean,
 )
-from mergelib.irt.bank import calibrate
+from mergelib.irt.dimension import bank_of_dimensions
 from mergelib.irt.selection import SELECTIONS, SelectionContext, select_weighted
-from mergelib.irt.shift import fit_shift
+from mergelib.irt.shift import NO_SHIFT, fit_shift
 from mergelib.replay import cross_fit, replay
 
 FloatArray = NDArray[np.float64]
@@ -68,21 +68,6 @@ FloatArray = NDArray[np.float64]
 ITEMS = (10, 20, 30, 50, 100)
 HELD_OUT = 0.2
 CLOSE, FEWEST_CLOSE, WINDOW, CHOICES = 20, 8, 0.06, 20
-
-
-class Matrix(NamedTuple):
-    """Responses (models, N) of 0, 1 or NaN, with the models' and the items' names."""
-
-    responses: FloatArray
-    models: list[str]
-    items: list[str]
-
-
-class Held(NamedTuple):
-    """Held-out models with one set of parents, by rows of the matrix; none, without parents."""
-
-    rows: NDArray[np.int64]
-    parents: list[int]
 
 
 class Cell(NamedTuple):
@@ -99,38 +84,6 @@ class Cell(NamedTuple):
     ability_error: FloatArray
 
 
-def read_matrix(path: Path) -> Matrix:
-    """Read a wide Parquet file of responses."""
-    table = pq.read_table(path)
-    names = [n for n in table.column_names if pa.types.is_string(table.schema.field(n).type)]
-    names += [n for n in table.column_names if pa.types.is_large_string(table.schema.field(n).type)]
-    if not names:
-        raise InputError(f"{path}: no column of strings names the models")
-    items = [name for name in table.column_names if name not in names]
-    columns = [table.column(item).cast(pa.float64()).to_numpy() for item in items]
-    responses = np.column_stack(columns) if items else np.empty((table.num_rows, 0))
-    if min(responses.shape) < 2:
-        raise InputError(
-            f"{path}: {responses.shape[0]} models, {responses.shape[1]} items: too few"
-        )
-    return Matrix(responses, table.column(names[0]).to_pylist(), items)
-
-
-def read_parents(path: Path, matrix: Matrix) -> list[Held]:
-    """Read which models are children of which, the children grouped by their parents."""
-    place = {model: row for row, model in enumerate(matrix.models)}
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    with path.open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            family = [name for key, name in line.items() if key and name]
-            unknown = [name for name in family if name not in place]
-            if unknown or len(family) < 2:
-                raise InputError(f"{path}: {line} names no known child with parents: {unknown}")
-            child, *parents = (place[name] for name in family)
-            groups[tuple(sorted(parents))].append(child)
-    return [Held(np.array(rows), list(parents)) for parents, rows in groups.items()]
-
-
 def random_groups(matrix: Matrix, rng: np.random.Generator) -> list[Held]:
     """A fifth of the models, in one group without parents."""
     count = max(1, round(HELD_OUT * len(matrix.models)))
@@ -138,16 +91,21 @@ def random_groups(matrix: Matrix, rng: np.random.Generator) -> list[Held]:
 
 
 def run_draw(
-    matrix: Matrix, groups: Sequence[Held], draw: int, sizes: Sequence[int], seed: int
+    matrix: Matrix,
+    groups: Sequence[Held],
+    draw: int,
+    sizes: Sequence[int],
+    seed: int,
+    dimensions: int = 1,
 ) -> Iterator[tuple[tuple[str, str, int], Cell]]:
     """Calibrate without the held-out models, ask them, and estimate."""
     responses = matrix.responses
     held = np.concatenate([group.rows for group in groups])
     rest = np.setdiff1d(np.arange(len(responses)), held)
     known = responses[rest]
-    bank = calibrate(known, matrix.items).bank
-    shift = fit_shift(known, bank)
-    constants = gp_irt_constants(known)
+    bank = bank_of_dimensions(known, matrix.items, dimensions)
+    shift = fit_shift(known, bank) if dimensions == 1 else NO_SHIFT
+    constants = gp_irt_constants(known, dimensions)
     for which, group in enumerate(groups):
         rng = np.random.default_rng([seed, draw, which])
         endpoints = [int(np.searchsorted(rest, row)) for row in group.parents]
@@ -214,6 +172,8 @@ def _ability_errors(
     """Errors of maximum likelihood and of parent_irt's posterior mean, each against its own."""
     bank, shift = context.bank, context.shift
     assert bank is not None
+    if bank.dimensions > 1:
+        return {}
     gammas = context.endpoint_abilities
     prior = gaussian_weights(0.0, shift.ability_sd)
     own = (
@@ -303,6 +263,7 @@ def measure(
     sizes: Sequence[int] = ITEMS,
     draws: int = 20,
     seed: int = 0,
+    dimensions: int = 1,
 ) -> list[dict[str, Any]]:
     """The rows of the table."""
     cells: dict[tuple[str, str, int], list[Cell]] = defaultdict(list)
@@ -310,7 +271,7 @@ def measure(
         warnings.filterwarnings("ignore", "mp_irt equals p_irt")
         for draw in range(draws):
             groups = family or random_groups(matrix, np.random.default_rng([seed, draw]))
-            for key, cell in run_draw(matrix, groups, draw, sizes, seed):
+            for key, cell in run_draw(matrix, groups, draw, sizes, seed, dimensions):
                 cells[key].append(cell)
     return [summary(key, found, seed) for key, found in cells.items()]
 
@@ -323,6 +284,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=list(ITEMS))
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dimensions", type=int, default=1, help="abilities, 1 to 5")
     parser.add_argument("--json", type=Path, help="where the rows go, with figures beside them")
     arguments = parser.parse_args()
     matrix = read_matrix(arguments.responses)
@@ -333,6 +295,7 @@ def main() -> None:
         sizes=arguments.items,
         draws=arguments.draws,
         seed=arguments.seed,
+        dimensions=arguments.dimensions,
     )
     report("estimators", rows, arguments.json)
     if arguments.json is not None:

@@ -3,28 +3,34 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mergelib.banks import (
+    WITHOUT_BANK,
+    ability_table,
+    bank_of,
+    calibrated,
+    joined,
+    mean_abilities,
+    threshold_of,
+)
 from mergelib.errors import InputError
 from mergelib.estimators import EstimatorContext
-from mergelib.irt.ability import gaussian_weights, posterior, posterior_mean
-from mergelib.irt.bank import ItemBank, calibrate
-from mergelib.irt.selection import SelectionContext, select_weighted
+from mergelib.evaluation import Asked
+from mergelib.irt.binarise import binarised, threshold
+from mergelib.irt.selection import SelectionContext, nested, select_weighted
 from mergelib.irt.shift import NO_SHIFT, fit_shift
+from mergelib.racing import rung_sizes
 from mergelib.recipes import Recipe
-from mergelib.replay import cross_fit, replay
+from mergelib.replay import DEFAULT_WIDENING, cross_fit, replay
+from mergelib.search import Search
 from mergelib.tables import response_matrix
-from mergelib.workbench import Asked, Workbench
-
-_WITHOUT_BANK = ("mean", "weighted", "full")
-"""Estimators whose intervals come from the responses alone."""
-
-_BANK_KEYS = ("benchmark", "anchor", "weight")
+from mergelib.workbench import Workbench
 
 
 def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
@@ -36,8 +42,11 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
 
     Returns:
         The items of all search pools, a row each: benchmark, item_id, discrimination, difficulty,
-        their standard errors, whether the item is an anchor, and its response's share weight in
-        a mean, null where all anchors weigh the same.
+        their standard errors, whether the item is an anchor, its response's share weight in a
+        mean, null where all anchors weigh the same, on which rung of a race it is first asked, 0
+        where there is no race, null where it is no anchor, and the score above which answers to
+        the benchmark count as right, null where all scores are 0 or 1. Discriminations are lists
+        where a bank has several abilities.
 
     Raises:
         InputError: an endpoint has no scored response to a benchmark; with the reason.
@@ -54,7 +63,12 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
             if np.isnan(matrix[models.index(digest)]).all():
                 why = _commonest(responses["reason"].to_pylist())
                 raise InputError(f"{name}: no answer of {endpoint} can be scored: {why}")
-        bank = calibrate(matrix, items).bank
+        given = bench.given.banks.get(name)
+        c = given.threshold if given else None
+        c = _threshold(matrix) if c is None else c
+        if c is not None:
+            matrix = binarised(matrix, c)
+        bank = given.bank if given else calibrated(matrix, items, search.fitness, search.seed)
         context = SelectionContext(
             bank=bank,
             calibration_responses=matrix,
@@ -67,8 +81,28 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
         table = bank.to_table()
         table = table.append_column("anchor", [[n in anchors for n in range(len(items))]])
         table = table.append_column("weight", [pa.array(weights, pa.float64())])
+        rungs = _rungs(search, replace(context, pool=chosen.items))
+        table = table.append_column("rung", [pa.array(rungs, pa.int8())])
+        table = table.append_column("threshold", [pa.array([c] * len(items), pa.float64())])
         tables.append(table.add_column(0, "benchmark", [[name] * len(items)]))
-    return pa.concat_tables(tables)
+    return joined(tables)
+
+
+def _rungs(search: Search, context: SelectionContext) -> list[int | None]:
+    """On which rung each item of the bank is first asked; None for those outside the pool."""
+    assert context.pool is not None
+    random = np.random.default_rng([search.seed, 0x4ACE])  # a stream of its own
+    sizes = rung_sizes(len(context.pool), search.fitness.race)
+    rungs: list[int | None] = [None] * len(context.bank)
+    if len(sizes) == 1:
+        sets = [context.pool]
+    else:
+        chosen = nested(search.fitness.selection, sizes, context, random)
+        sets = [of_size.items for of_size in chosen]
+    for rung, items in reversed(list(enumerate(sets))):
+        for item in items.tolist():
+            rungs[item] = rung
+    return rungs
 
 
 class IntervalFit(TypedDict):
@@ -100,7 +134,7 @@ def fit_intervals(bench: Workbench, banks: pa.Table, responses: pa.Table) -> dic
         For each benchmark; empty where the estimator knows no such intervals.
     """
     search = bench.search
-    if search.fitness.estimator in _WITHOUT_BANK:
+    if search.fitness.estimator in WITHOUT_BANK:
         return {}
     random = np.random.default_rng([search.seed, 0x1A7E4])  # a stream of its own
     models = list(dict.fromkeys(responses["model"].to_pylist()))
@@ -108,8 +142,20 @@ def fit_intervals(bench: Workbench, banks: pa.Table, responses: pa.Table) -> dic
     fits = {}
     for name in bench.benchmarks:
         bank = bank_of(banks, name)
-        matrix = calibration_matrix(bench, responses, name, models, bank.items)
-        shift = fit_shift(matrix, bank) if search.fitness.estimator == "parent_irt" else NO_SHIFT
+        c = threshold_of(banks, name)
+        matrix = calibration_matrix(bench, responses, name, models, bank.items, c)
+        shifts = search.fitness.estimator == "parent_irt" and bank.dimensions == 1
+        given = bench.given.banks.get(name)
+        shift = fit_shift(matrix, bank) if shifts else NO_SHIFT
+        if given:
+            # Nobody is left to replay on: the base and the endpoints are no calibration.
+            fits[name] = IntervalFit(
+                shift=asdict(given.shift if shifts and given.shift != NO_SHIFT else shift),
+                widening=given.widening or DEFAULT_WIDENING,
+                replayed=0,
+                coverage=None,
+            )
+            continue
         context = EstimatorContext(bank=bank, shift=shift)
         folds = cross_fit(matrix, random, endpoints=ends, context=context)
         selection = search.fitness.selection
@@ -124,7 +170,7 @@ def fit_intervals(bench: Workbench, banks: pa.Table, responses: pa.Table) -> dic
 
 
 def abilities(bench: Workbench, banks: pa.Table, responses: pa.Table) -> pa.Table:
-    """The abilities of the calibration's models: columns benchmark, model, ability.
+    """The abilities of the calibration's models: see `ability_table`.
 
     Args:
         bench: the search's workbench.
@@ -132,17 +178,13 @@ def abilities(bench: Workbench, banks: pa.Table, responses: pa.Table) -> pa.Tabl
         responses: what the banks were calibrated on.
     """
     models = list(dict.fromkeys(responses["model"].to_pylist()))
-    prior = gaussian_weights(0.0, 1.0)
-    rows = []
+    parts = []
     for name in bench.benchmarks:
         bank = bank_of(banks, name)
-        matrix = response_matrix(responses, name, models, bank.items)
-        means = posterior_mean(posterior(matrix, bank, prior)).tolist()
-        rows += [
-            {"benchmark": name, "model": m, "ability": a}
-            for m, a in zip(models, means, strict=True)
-        ]
-    return pa.Table.from_pylist(rows)
+        c = threshold_of(banks, name)
+        matrix = response_matrix(responses, name, models, bank.items, c)
+        parts.append((name, models, mean_abilities(matrix, bank)))
+    return ability_table(parts)
 
 
 def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
@@ -153,7 +195,7 @@ def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
     """
     search = bench.search
     calibration = search.fitness.calibration
-    if bench.calibration:
+    if bench.given.files:
         return []
     random = np.random.default_rng([search.seed, 0xCA11B])  # a stream of its own
     everything = all_asked(bench, "search")
@@ -181,19 +223,29 @@ def all_asked(bench: Workbench, pool: str) -> Asked:
     }
 
 
-def bank_of(banks: pa.Table, name: str) -> ItemBank:
-    """One benchmark's bank in what `calibrate_banks` returned."""
-    rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
-    return ItemBank.from_table(rows.drop_columns(list(_BANK_KEYS)))
-
-
 def calibration_matrix(
-    bench: Workbench, responses: pa.Table, name: str, models: Sequence[str], items: Sequence[str]
+    bench: Workbench,
+    responses: pa.Table,
+    name: str,
+    models: Sequence[str],
+    items: Sequence[str],
+    c: float | None = None,
 ) -> NDArray[np.float64]:
-    """A benchmark's responses, (models, items): the search's own models first, then the file's."""
-    own = response_matrix(responses, name, models, items)
-    file = bench.calibration.get(name)
-    return own if file is None else np.vstack([own, file.responses])
+    """A benchmark's responses, (models, items): the search's own models first, then the file's.
+
+    With a threshold c they are binarised, else scores stay what they are.
+    """
+    scores = response_matrix(responses, name, models, items)
+    file = bench.given.responses.get(name)
+    if file is not None:
+        scores = np.vstack([scores, file.responses])
+    return scores if c is None else binarised(scores, c)
+
+
+def _threshold(scores: NDArray[np.float64]) -> float | None:
+    """The calibration models' threshold; None where every score is 0, 1 or missing."""
+    inside = (scores > 0) & (scores < 1)
+    return threshold(scores) if inside.any() else None
 
 
 def _commonest(reasons: Sequence[str | None]) -> str:

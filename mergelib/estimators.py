@@ -1,20 +1,21 @@
 """A model's accuracy on all N items, estimated from its responses to some of them.
 
 The published estimators stand as published, so that results compare; `parent_irt` is this
-project's own. D = 1 throughout, but for the shift that `parent_irt` may allow for. `A` below is the
-finite-population accuracy: the mean response over exactly these N items, of which the seen ones are
-known.
+project's own. With one ability the posterior is taken over a grid, and `parent_irt` may allow for a
+shift; with D > 1 it is taken over each candidate's own nodes, and no shift is needed: that is what
+the further abilities are. `A` below is the finite-population accuracy: the mean response over
+exactly these N items, of which the seen ones are known.
 """
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from mergelib.errors import InputError
 from mergelib.intervals import wilson
+from mergelib.irt import multidimensional, multidimensional_ability, multidimensional_accuracy
 from mergelib.irt.ability import (
     ParentPrior,
     checked_responses,
@@ -26,23 +27,13 @@ from mergelib.irt.ability import (
 )
 from mergelib.irt.accuracy import Estimates as Estimates
 from mergelib.irt.accuracy import accuracy_posterior, possible
-from mergelib.irt.bank import GRID, FloatArray, ItemBank, calibrate
+from mergelib.irt.bank import GRID, FloatArray, ItemBank
+from mergelib.irt.blending import GpIrtConstants as GpIrtConstants
+from mergelib.irt.blending import gp_irt_constants as gp_irt_constants
+from mergelib.irt.multidimensional_ability import likeliest
 from mergelib.irt.shift import NO_SHIFT, Shift
 
 GMP_IRT_CONSTANT = 0.5  # MERGE3 (Mencattini et al., 2025), c of gmp-IRT
-
-
-class GpIrtConstants(NamedTuple):
-    """What gp-IRT's constant is made of (Maia Polo et al., 2024).
-
-    Attributes:
-        validation_error: b, mean absolute error of the item response model's accuracy on unseen
-            items, over validation models; a share.
-        item_variance: v, mean over models of the variance of a model's responses over items.
-    """
-
-    validation_error: float
-    item_variance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +42,15 @@ class EstimatorContext:
 
     Attributes:
         bank: the N items; None suffices for mean, weighted and full.
-        endpoint_abilities: (J,) abilities of the endpoints, for mp_irt, gmp_irt and parent_irt;
-            None or empty without endpoints, which parent_irt alone can do with.
+        endpoint_abilities: (J,) abilities of the endpoints, (J, D) with D > 1, for mp_irt, gmp_irt
+            and parent_irt; None or empty without endpoints, which parent_irt alone can do with.
         weights: (N,) share weights of the anchor items, not negative; None for equal ones.
         gp_irt_constants: for gp_irt, b and v, or a fixed c in [0, 1].
         clustered_anchors: the items are cluster centres, whose weighted mean has a quarter of a
             random sample's variance: gp_irt then uses v / (4 n), as published.
         parent_prior: for parent_irt.
-        shift: the second trait for parent_irt, from `mergelib.irt.shift.fit_shift`.
+        shift: the second trait for parent_irt, from `mergelib.irt.shift.fit_shift`; none with
+            D > 1.
         widening: factor on what not knowing ability adds to the item response models' intervals,
             at least 0, from `mergelib.replay.replay` on models held out of the calibration.
         level: nominal coverage of the intervals.
@@ -88,8 +80,12 @@ def endpoint_abilities(
     """Abilities (J,) from the endpoints' responses (J, N), 0, 1 or NaN; NaN without a response.
 
     By maximum likelihood; with a shift, which likelihood alone hardly tells from ability where
-    responses are few, the posterior mean among the calibration models.
+    responses are few, the posterior mean among the calibration models; with D > 1, for the same
+    reason, the posterior mode (J, D).
     """
+    if bank.dimensions > 1:
+        modes = multidimensional.maximum_a_posteriori(responses, bank).mode
+        return np.where(np.isnan(responses).all(axis=1, keepdims=True), np.nan, modes)
     if shift == NO_SHIFT:
         return maximum_likelihood(responses, bank)
     prior = gaussian_weights(0.0, shift.ability_sd)
@@ -131,10 +127,11 @@ def weighted(responses: FloatArray, context: EstimatorContext) -> Estimates:
 def p_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
     """p-IRT (Maia Polo et al., 2024): seen responses, and predictions for the unseen.
 
-    Ability by maximum likelihood. The interval is that of A under a flat prior on the grid.
+    Ability by maximum likelihood. The interval is that of A under a flat prior on the grid, with
+    D > 1 under a normal one of the same variance.
     """
     responses, bank = _binary(responses, context)
-    return _predicted(responses, bank, maximum_likelihood(responses, bank), context)
+    return _predicted(responses, bank, likeliest(responses, bank), context)
 
 
 def gp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
@@ -162,12 +159,18 @@ def mp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
     """mp-IRT (Mencattini et al., 2025): ability a linear mix of the endpoints', then as p-IRT.
 
     gamma = sum_j lambda_j gamma_j, lambda by maximum likelihood started at 1/J and not bounded.
-    With one dimension any endpoint ability but 0 reaches every gamma, so that mp-IRT is p-IRT:
-    it warns.
+    Endpoints whose abilities span all D dimensions (with one, any ability but 0) reach every
+    gamma, so that mp-IRT is p-IRT: it warns.
     """
     responses, bank = _binary(responses, context)
     gammas = _endpoints(context, "mp_irt")
-    if np.any(gammas != 0):
+    if bank.dimensions > 1 and np.linalg.matrix_rank(gammas) == bank.dimensions:
+        warnings.warn(
+            f"mp_irt equals p_irt here: the endpoints' abilities span all {bank.dimensions} "
+            "dimensions",
+            stacklevel=2,
+        )
+    elif bank.dimensions == 1 and np.any(gammas != 0):
         warnings.warn(
             "mp_irt equals p_irt here: one dimension, and an endpoint's ability spans it",
             stacklevel=2,
@@ -184,16 +187,27 @@ def gmp_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
 def parent_irt(responses: FloatArray, context: EstimatorContext) -> Estimates:
     """Posterior mean of A under a prior centred on the endpoints.
 
-    The prior is `context.parent_prior`; as a search goes on, its widths can be re-estimated from
-    earlier candidates' responses with `mergelib.irt.ability.fit_parent_prior`. Without endpoints it
-    is that of the calibration models, N(0, `context.shift.ability_sd`^2).
+    The prior is `context.parent_prior`, the same for all generations. Without endpoints it
+    is that of the calibration models, N(0, `context.shift.ability_sd`^2), or N(0, I) with D > 1.
 
     A = [sum_S Y_i + sum_{i in U} sum_q w_q p_i(g_q)] / N, w the posterior over the grid (and over
     the shift, where the context has one); the interval holds the posterior's quantiles.
     """
     responses, bank = _binary(responses, context)
     gammas = context.endpoint_abilities
-    if gammas is None or np.size(gammas) == 0:
+    alone = gammas is None or np.size(gammas) == 0
+    if bank.dimensions > 1:
+        parts = (
+            multidimensional_accuracy.wide_prior(bank.dimensions, 1.0)
+            if alone
+            else multidimensional_accuracy.parent_prior_parts(
+                _endpoints(context, "parent_irt"), context.parent_prior, bank
+            )
+        )
+        return multidimensional_accuracy.accuracy_posterior(
+            responses, bank, parts, widening=context.widening, level=context.level
+        )
+    if alone:
         prior = gaussian_weights(0.0, context.shift.ability_sd)
     else:
         prior = parent_prior_weights(_endpoints(context, "parent_irt"), context.parent_prior)
@@ -215,51 +229,24 @@ def full(responses: FloatArray, context: EstimatorContext) -> Estimates:
 def mixture_weights(responses: FloatArray, context: EstimatorContext) -> FloatArray:
     """mp-IRT's lambda (C, J), by maximum likelihood started at 1/J.
 
-    In one dimension the likelihood depends on lambda through gamma alone, so that a climb from
-    1/J moves along the endpoints' abilities only, to the maximum nearest to the start.
+    The likelihood depends on lambda through gamma alone, so that a climb from 1/J moves along the
+    endpoints' abilities only, to the maximum nearest to the start.
     """
     responses, bank = _binary(responses, context)
     gammas = _endpoints(context, "mp_irt")
     start = np.full(len(gammas), 1.0 / len(gammas))
+    if bank.dimensions > 1:
+        likeliest = multidimensional_ability.spanned_maximum_likelihood(
+            responses, bank.discrimination, bank.difficulty, gammas
+        )
+        nearest: FloatArray = start + (likeliest - start @ gammas) @ np.linalg.pinv(gammas)
+        return nearest
     best = maximum_likelihood(responses, bank)
     norm = float(gammas @ gammas)
     if norm == 0:
         return np.where(np.isnan(best)[:, None], np.nan, start)
     weights: FloatArray = start + np.outer(best - start @ gammas, gammas) / norm
     return weights
-
-
-def gp_irt_constants(responses: FloatArray) -> GpIrtConstants:
-    """The constants b and v of gp-IRT from calibration responses, as tinyBenchmarks' tutorial.
-
-    Every fifth model is held out of a calibration; its ability comes from every second item, and
-    its mean over the others is predicted from that alone.
-
-    Args:
-        responses: (models, N) of 0, 1 or NaN, at least 3 models and 2 items.
-
-    Raises:
-        InputError: too few models or items, or no held-out model has responses to both halves.
-    """
-    responses = np.asarray(responses, dtype=np.float64)
-    if responses.ndim != 2 or responses.shape[0] < 3 or responses.shape[1] < 2:
-        raise InputError(
-            f"gp_irt: constants from responses of shape {responses.shape}; "
-            "give at least 3 models and 2 items"
-        )
-    held = np.arange(len(responses)) % 5 == 0
-    bank = calibrate(responses[~held], [str(i) for i in range(responses.shape[1])]).bank
-    seen, unseen = responses[held].copy(), responses[held].copy()
-    seen[:, 1::2], unseen[:, ::2] = np.nan, np.nan
-    predicted = bank.probability(maximum_likelihood(seen, bank))
-    asked = ~np.isnan(unseen)
-    count = asked.sum(1)
-    with np.errstate(invalid="ignore"):
-        gap = np.where(asked, predicted - unseen, 0.0).sum(1) / np.where(count > 0, count, np.nan)
-    if np.all(np.isnan(gap)):
-        raise InputError("gp_irt: no held-out model answered both even and odd items")
-    variance = np.nanvar(responses[~np.isnan(responses).all(1)], axis=1)
-    return GpIrtConstants(float(np.nanmean(np.abs(gap))), float(variance.mean()))
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -280,6 +267,13 @@ def _predicted(
     """Seen responses and p_i(ability) for the unseen; interval of A under a flat prior."""
     asked = ~np.isnan(responses)
     value = np.where(asked, responses, bank.probability(ability)).mean(1)
+    if bank.dimensions > 1:
+        wide = multidimensional_accuracy.wide_prior(
+            bank.dimensions, multidimensional_accuracy.FLAT_SD
+        )
+        return multidimensional_accuracy.accuracy_posterior(
+            responses, bank, wide, value=value, widening=context.widening, level=context.level
+        )
     flat = np.full(GRID.shape, 1 / GRID.size)
     return accuracy_posterior(
         responses, bank, flat, value=value, widening=context.widening, level=context.level
@@ -304,11 +298,22 @@ def _scores(responses: FloatArray) -> FloatArray:
 def _binary(responses: FloatArray, context: EstimatorContext) -> tuple[FloatArray, ItemBank]:
     if context.bank is None:
         raise InputError("estimator: item response models need an item bank; or use 'mean'")
+    if context.bank.dimensions > 1 and context.shift != NO_SHIFT:
+        raise InputError(
+            f"estimator: a shift beside {context.bank.dimensions} abilities; give a bank of one "
+            "ability, or no shift"
+        )
     return checked_responses(responses, context.bank), context.bank
 
 
 def _endpoints(context: EstimatorContext, name: str) -> FloatArray:
-    gammas = context.endpoint_abilities
-    if gammas is None or gammas.ndim != 1 or not gammas.size or not np.all(np.isfinite(gammas)):
+    gammas, bank = context.endpoint_abilities, context.bank
+    own = () if bank is None or bank.dimensions == 1 else (bank.dimensions,)
+    if (
+        gammas is None
+        or not gammas.size
+        or gammas.shape[1:] != own
+        or not np.all(np.isfinite(gammas))
+    ):
         raise InputError(f"{name}: needs each endpoint's ability, a finite number; got {gammas}")
     return gammas

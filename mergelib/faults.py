@@ -14,8 +14,8 @@ _UNION_TAGS = {
     "<several>",
     "literal['auto']",
     "constrained-int",
-    "bool",
-    "Racing",
+    "<bool>",
+    "<race>",
 }
 
 

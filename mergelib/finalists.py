@@ -192,10 +192,10 @@ def finalists_table(
         names: the benchmarks.
 
     Returns:
-        A row for each contender and benchmark (`FINALIST_SCHEMA`): the mean with its 95 % Wilson
-        interval, and the paired differences to that benchmark's best endpoint (`diff`) and best
-        uniform merge (`uniform_diff`) with Newcombe's. A recipe that is there in two roles has rows
-        in both.
+        A row for each contender and benchmark (`FINALIST_SCHEMA`): the mean with its 95 %
+        interval (`mean_score`), and the paired differences to that benchmark's best endpoint
+        (`diff`) and best uniform merge (`uniform_diff`) with theirs (`paired_difference`). A recipe
+        that is there in two roles has rows in both.
 
     Raises:
         SearchError: a parent or a winner could not be scored.

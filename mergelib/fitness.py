@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mergelib.calibration import IntervalFit, bank_of, calibration_matrix
+from mergelib.banks import WITHOUT_BANK, bank_of, threshold_of
+from mergelib.calibration import IntervalFit, calibration_matrix
 from mergelib.estimators import (
     ESTIMATORS,
     Estimates,
@@ -17,11 +18,21 @@ from mergelib.estimators import (
     endpoint_abilities,
     gp_irt_constants,
 )
+from mergelib.goals import estimates_of
 from mergelib.irt.shift import NO_SHIFT, Shift
+from mergelib.racing import behind
 from mergelib.recipes import Recipe
+from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
 from mergelib.workbench import Workbench
+
+
+def judge_of(run: Run) -> "Judge":
+    """The judge of a prepared run."""
+    bench = run.workbench()
+    responses = run.table("responses/prepare.parquet")
+    return Judge(bench, run.table("bank.parquet"), responses, run.json("intervals.json"))
 
 
 def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
@@ -36,14 +47,17 @@ class _Scale:
 
     items: tuple[str, ...]
     anchors: tuple[str, ...]
+    rungs: tuple[int, ...]
     context: EstimatorContext
+    threshold: float | None
 
 
 class Judge:
     """Estimates candidates from their responses to the anchor items.
 
     Attributes:
-        anchors: the items that every candidate is asked.
+        anchors: the items that every candidate is asked, or in a race those that get to the end.
+        goals: what is maximised.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class Judge:
             fits: what `fit_intervals` returned.
         """
         self._search: Search = bench.search
+        self.goals = bench.goals
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]
         models = list(dict.fromkeys(responses["model"].to_pylist()))
         endpoints = [bench.model_digest(endpoint) for endpoint in bench.search.endpoints]
@@ -69,18 +84,20 @@ class Judge:
         for name in bench.benchmarks:
             rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
             bank = bank_of(banks, name)
+            c = threshold_of(banks, name)
             fit = fits.get(name)
             shift = Shift(**fit["shift"]) if fit else NO_SHIFT
-            flags = zip(bank.items, rows["anchor"].to_pylist(), strict=True)
+            rungs = dict(zip(bank.items, rows["rung"].to_pylist(), strict=True))
             constants = None
             if bench.search.fitness.estimator == "gp_irt":
                 constants = gp_irt_constants(
-                    calibration_matrix(bench, responses, name, models, bank.items)
+                    calibration_matrix(bench, responses, name, models, bank.items, c),
+                    bank.dimensions,
                 )
             context = EstimatorContext(
                 bank=bank,
                 endpoint_abilities=endpoint_abilities(
-                    response_matrix(responses, name, endpoints, bank.items), bank, shift
+                    response_matrix(responses, name, endpoints, bank.items, c), bank, shift
                 ),
                 shift=shift,
                 widening=fit["widening"] if fit else 1.0,
@@ -88,29 +105,79 @@ class Judge:
                 weights=_weights(rows),
                 clustered_anchors=bench.search.fitness.selection == "clustered",
             )
-            anchors = tuple(item for item, is_anchor in flags if is_anchor)
-            self._scales[name] = _Scale(bank.items, anchors, context)
+            asked = {item: rung for item, rung in rungs.items() if rung is not None}
+            self._scales[name] = _Scale(
+                items=bank.items,
+                anchors=tuple(asked),
+                rungs=tuple(asked.values()),
+                context=context,
+                threshold=None if bench.search.fitness.estimator in WITHOUT_BANK else c,
+            )
+        base = bench.search.base
+        self._base_scores = (
+            {} if base is None else self._scores(responses, bench.model_digest(base))
+        )
+
+    def _scores(self, responses: pa.Table, model: str) -> dict[str, float]:
+        """A model's share of right answers on each search pool; NaN where none is scored."""
+        rows = {n: response_matrix(responses, n, [model], s.items) for n, s in self._scales.items()}
+        return {
+            name: float(np.nanmean(row)) if np.isfinite(row).any() else math.nan
+            for name, row in rows.items()
+        }
 
     @property
     def anchors(self) -> dict[str, list[str]]:
         """The items that every candidate is asked."""
         return {name: list(scale.anchors) for name, scale in self._scales.items()}
 
-    def unseen(self, count: int, seed: int) -> dict[str, list[str]]:
+    @property
+    def rungs(self) -> list[dict[str, list[str]]]:
+        """What is asked in addition on each rung of a race: one rung where there is no race."""
+        count = 1 + max(max(scale.rungs) for scale in self._scales.values())
+        return [
+            {
+                name: [i for i, of in zip(scale.anchors, scale.rungs, strict=True) if of == rung]
+                for name, scale in self._scales.items()
+            }
+            for rung in range(count)
+        ]
+
+    def unseen(self, count: int) -> dict[str, list[str]]:
         """Items of the search pools that are no anchors, at random.
 
         Args:
             count: how many of each benchmark; fewer, or the anchors themselves, where it has not
                 so many others.
-            seed: the search's seed.
         """
-        random = np.random.default_rng([seed, 0xDEC1DE])  # a stream of its own
-        drawn = {}
+        return {
+            name: self._in_order(name, others[:count]) or list(self._scales[name].anchors)
+            for name, others in self._shuffled_others().items()
+        }
+
+    def further(self) -> dict[str, list[str]]:
+        """What the challenger of an incumbent is asked: as many more items as there are anchors.
+
+        They are drawn from the other end of the order that `unseen` draws from, so that the items
+        that decide between finalists have chosen none of them, as long as the pool has enough.
+        """
+        return {
+            name: self._in_order(name, others[::-1][: len(self._scales[name].anchors)])
+            for name, others in self._shuffled_others().items()
+        }
+
+    def _shuffled_others(self) -> dict[str, list[str]]:
+        random = np.random.default_rng([self._search.seed, 0xDEC1DE])  # a stream of its own
+        shuffled = {}
         for name, scale in self._scales.items():
-            others = sorted(set(scale.items) - set(scale.anchors), key=scale.items.index)
-            kept = random.permutation(len(others))[:count]
-            drawn[name] = [others[n] for n in sorted(kept)] or list(scale.anchors)
-        return drawn
+            anchors = set(scale.anchors)
+            others = [item for item in scale.items if item not in anchors]
+            shuffled[name] = [others[n] for n in random.permutation(len(others))]
+        return shuffled
+
+    def _in_order(self, name: str, items: Sequence[str]) -> list[str]:
+        chosen = set(items)
+        return [item for item in self._scales[name].items if item in chosen]
 
     def estimate(self, responses: pa.Table, models: Sequence[str]) -> dict[str, Estimates]:
         """Estimate models' accuracy on each benchmark's search pool.
@@ -124,10 +191,45 @@ class Judge:
         """
         return {
             name: self._estimator(
-                response_matrix(responses, name, models, scale.items), scale.context
+                response_matrix(responses, name, models, scale.items, scale.threshold),
+                scale.context,
             )
             for name, scale in self._scales.items()
         }
+
+    def fitness(self, responses: pa.Table, models: Sequence[str]) -> NDArray[np.float64]:
+        """What the optimiser is told of models: (n, k), maximised; see `Goals.fitness`."""
+        return self._told(self.estimate(responses, models))
+
+    def raced(self, answered: Sequence[Answered]) -> NDArray[np.float64]:
+        """The fitness of a generation, (n, k), in which the dropped are not ahead of the others."""
+        models = [candidate.model for candidate in answered]
+        dropped = self._dropped([candidate.evaluation["items"] for candidate in answered])
+        return behind(self.fitness(responses_table(answered), models), dropped)
+
+    def _told(self, estimates: Mapping[str, Estimates]) -> NDArray[np.float64]:
+        return self.of_means(np.stack([estimates[n].value for n in self.goals.names], axis=1))
+
+    def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the optimiser would be told of models with these scores, (n, benchmarks)."""
+        return self.goals.fitness(scores, self._base_scores)
+
+    def overtakes(self, responses: pa.Table, challenger: str, incumbent: str) -> bool:
+        """Whether one model has a higher fitness than another on the items both have answered.
+
+        Args:
+            responses: with those of both models.
+            challenger: a digest.
+            incumbent: a digest.
+        """
+        means = []
+        for name in self.goals.names:
+            items = self._scales[name].items
+            pair = response_matrix(responses, name, [challenger, incumbent], items)
+            common = pair[:, np.isfinite(pair).all(axis=0)]
+            means.append(common.mean(axis=1) if common.size else np.full(2, np.nan))
+        one, other = self.of_means(np.stack(means, axis=1))
+        return bool(one[0] > other[0])
 
     def table(
         self,
@@ -136,28 +238,30 @@ class Judge:
         recipes: Sequence[Recipe],
         answered: Sequence[Answered],
     ) -> pa.Table:
-        """A generation's table (`generation_schema`).
+        """A generation's table (`generation_schema`), without its incumbent.
 
-        `fitness` is the mean of the estimates over the benchmarks: with one benchmark what is
-        optimised, with several a number to sort by.
+        `fitness` is what the optimiser is told, the mean over the objectives of a front: a number
+        to sort by. In a race, who was dropped on the way is not ahead of those who went on.
         """
         models = [candidate.model for candidate in answered]
         estimates = self.estimate(responses_table(answered), models)
+        dropped = self._dropped([candidate.evaluation["items"] for candidate in answered])
+        fitness = behind(self._told(estimates), dropped).mean(axis=1)
         rows = []
         for row, candidate in enumerate(answered):
             evaluation = candidate.evaluation
-            values = [float(estimate.value[row]) for estimate in estimates.values()]
-            scored = all(map(math.isfinite, values))
+            scored = math.isfinite(fitness[row])
             reason = evaluation["reason"] or (None if scored else "no answer could be scored")
             entry: dict[str, Any] = {
                 "generation": generation,
                 "individual": candidate.model,
                 "genome": list(genomes[row]),
                 "recipe": recipes[row].to_yaml(),
-                "fitness": sum(values) / len(values) if scored else None,
+                "fitness": float(fitness[row]) if scored else None,
                 "status": "ok" if scored else "failed",
                 "reason": reason,
                 "items": evaluation["items"],
+                "incumbent": False,
                 "reused": candidate.reused,
                 "seconds_merge": evaluation["seconds_merge"],
                 "seconds_answer": evaluation["seconds_answer"],
@@ -168,8 +272,13 @@ class Judge:
             rows.append(entry)
         return pa.Table.from_pylist(rows, schema=generation_schema(estimates))
 
+    def told(self, table: pa.Table) -> NDArray[np.float64]:
+        """What the optimiser is told of a generation's table, (candidates, k); NaN where failed."""
+        scores = estimates_of(table, self.goals.names)
+        fitness = self.of_means(scores)
+        return behind(fitness, self._dropped(table["items"].to_pylist()))
 
-def fitness_matrix(table: pa.Table, benchmarks: Sequence[str]) -> NDArray[np.float64]:
-    """The estimates of a generation's table, (candidates, benchmarks); NaN where failed."""
-    columns = [table[f"estimate_{name}"].to_pylist() for name in benchmarks]
-    return np.array(columns, dtype=np.float64).T.reshape(-1, len(benchmarks))
+    def _dropped(self, items: Sequence[int]) -> list[int]:
+        """The rows of candidates that were asked less than all anchors."""
+        anchors = sum(len(scale.anchors) for scale in self._scales.values())
+        return [row for row, count in enumerate(items) if count < anchors]

@@ -10,6 +10,9 @@ from mergelib.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
+PRIOR_ITEMS = 2.0
+"""Right-or-wrong items behind the variance of other scores."""
+
 
 class Interval(NamedTuple):
     """An estimate with its confidence limits.
@@ -65,6 +68,43 @@ def wilson(
     low = np.clip(np.minimum(centre - half, p), floor, p)
     high = np.clip(np.maximum(centre + half, p), p, ceiling)
     return Interval(p[()], low[()], high[()])
+
+
+def mean_score(scores: ArrayLike, level: float = 0.95) -> Interval:
+    """Interval of the mean of scores from 0 to 1, of items drawn at random.
+
+    Wilson's at the number of right-or-wrong items that would know the mean as well,
+    n m (1 - m) / s^2 with m the mean and s^2 the scores' variance: scores that are all 0 or 1 have
+    s^2 = m (1 - m), so that it is Wilson's interval itself, and no limit leaves [0, 1]. As if
+    `PRIOR_ITEMS` further scores had the variance of right-or-wrong ones, so that a few scores that
+    happen to be alike do not claim to know the mean.
+
+    Args:
+        scores: (..., I) in [0, 1]; NaN where not scored.
+        level: confidence, above 0 and below 1.
+
+    Returns:
+        (...) means; all NaN without a score.
+
+    Raises:
+        InputError: `level` is outside (0, 1), or a score outside [0, 1].
+    """
+    y = np.asarray(scores, dtype=np.float64)
+    known = ~np.isnan(y)
+    if np.any(known & ~((y >= 0) & (y <= 1))):
+        raise InputError("interval: a score outside 0 to 1")
+    n = known.sum(-1).astype(np.float64)
+    total = np.nansum(y, axis=-1)
+    if np.all(~known | (y == 0) | (y == 1)):
+        return wilson(total, n, level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m = total / n
+        binary = m * (1 - m)
+        squares = np.where(known, (y - m[..., None]) ** 2, 0.0).sum(-1)
+        variance = (squares + PRIOR_ITEMS * binary) / (n + PRIOR_ITEMS)
+        effective = np.where(variance > 0, n * binary / variance, n)
+    interval = wilson(np.nan_to_num(m) * effective, effective, level)
+    return Interval(m[()], interval.low, interval.high)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:

@@ -16,7 +16,8 @@ from scipy.special import ndtri, stdtrit
 from mergelib.errors import InputError
 from mergelib.estimators import Estimator, EstimatorContext, endpoint_abilities, parent_irt
 from mergelib.irt.anchors import IntArray
-from mergelib.irt.bank import FloatArray, ItemBank, calibrate
+from mergelib.irt.bank import FloatArray, ItemBank
+from mergelib.irt.dimension import bank_of_dimensions
 from mergelib.irt.selection import SelectionContext, select
 from mergelib.irt.shift import NO_SHIFT, fit_shift
 
@@ -73,12 +74,14 @@ def cross_fit(
         responses: (models, N) of 0, 1 or NaN, the calibration's.
         rng: which model is in which fold.
         endpoints: rows of the endpoints, which are never held out.
-        context: the search's: what it holds besides bank, shift and abilities is kept, and a shift
-            is fitted where it has one. None for one with a shift.
+        context: the search's: what it holds besides bank, shift and abilities is kept, a shift is
+            fitted where it has one, and banks have as many dimensions as its own. None for one
+            ability and a shift.
         folds: how many, at least 2.
 
     Returns:
-        At most `folds`, fewer with fewer models; none where no 2 models would be left.
+        At most `folds`, fewer with fewer models; none where no 2 models would be left, or with D
+        dimensions no D + 1.
 
     Raises:
         InputError: as `calibrate`, or there are less than 2 folds.
@@ -89,13 +92,14 @@ def cross_fit(
     candidates = np.setdiff1d(np.flatnonzero(~np.isnan(responses).all(axis=1)), endpoints)
     parts = np.array_split(rng.permutation(candidates), min(folds, max(len(candidates), 1)))
     items = [str(n) for n in range(responses.shape[1])]
+    dimensions = 1 if context is None or context.bank is None else context.bank.dimensions
     fitted = []
     for held in parts:
         rest = np.setdiff1d(np.arange(len(responses)), held)
-        if len(held) == 0 or len(rest) < 2 or np.isnan(responses[rest]).all():
+        if len(held) == 0 or len(rest) <= dimensions or np.isnan(responses[rest]).all():
             continue
         # Few responses take hundreds of iterations to the last digits, which matter little here.
-        bank = calibrate(responses[rest], items, max_iterations=ITERATIONS).bank
+        bank = bank_of_dimensions(responses[rest], items, dimensions, max_iterations=ITERATIONS)
         shift = NO_SHIFT
         if context is None or context.shift != NO_SHIFT:
             shift = fit_shift(responses[rest], bank)

@@ -31,7 +31,8 @@ class FileResponses(NamedTuple):
     Attributes:
         models: (M,) names, in the file's order; those without any response are left out.
         items: (I,) identifiers.
-        responses: (M, I) of 0 and 1; NaN where not asked or not scored.
+        responses: (M, I) of 0 and 1, or of scores where they are kept; NaN where not asked or not
+            scored.
         threshold: the c above which a score was read as right; None where nothing was binarised.
     """
 
@@ -56,6 +57,7 @@ def read_responses(
     benchmark: str | None = None,
     passed_over: Collection[str] = (),
     binarise: bool = False,
+    keep_scores: bool = False,
 ) -> FileResponses:
     """Read a benchmark's calibration responses from a Parquet or CSV file.
 
@@ -72,14 +74,18 @@ def read_responses(
             items kept for the final scores.
         binarise: whether scores between 0 and 1 are read as right above the threshold at which
             the calibration models' accuracy is closest to their mean score.
+        keep_scores: whether scores between 0 and 1 stay what they are, to be binarised together
+            with others; a former run has them in its column `value`.
 
     Raises:
         InputError: the file cannot be read or has neither form; it holds items that are neither in
             `items` nor passed over, none of `items`, a model or a cell twice, or a value that is
-            neither 0, 1 nor null (with `binarise`: outside 0 to 1); or no response is left.
+            neither 0, 1 nor null (with `binarise` or `keep_scores`: outside 0 to 1); or no
+            response is left.
     """
     table = _table(path)
-    cells = _long(path, table, benchmark) if _is_long(table) else _wide(path, table)
+    long = _is_long(table)
+    cells = _long(path, table, benchmark, keep_scores) if long else _wide(path, table)
     known = set(cells.items if items is None else items) | set(passed_over)
     strange = [item for item in cells.items if item not in known]
     if strange:
@@ -95,7 +101,7 @@ def read_responses(
     for number, item in enumerate(wanted):
         if item in place:
             scores[:, number] = cells.scores[:, place[item]]
-    _check_values(path, scores, cells.models, wanted, binarise)
+    _check_values(path, scores, cells.models, wanted, binarise or keep_scores)
     answered = ~np.isnan(scores).all(axis=1)
     if not answered.any():
         raise InputError(f"{path}: every response to the benchmark's items is null")
@@ -144,7 +150,7 @@ def _wide(path: Path, table: pa.Table) -> _Cells:
     return _Cells(models, items, scores)
 
 
-def _long(path: Path, table: pa.Table, benchmark: str | None) -> _Cells:
+def _long(path: Path, table: pa.Table, benchmark: str | None, keep_scores: bool) -> _Cells:
     if "benchmark" in table.column_names:
         names = sorted(set(_names(path, table, "benchmark")))
         if benchmark is None and len(names) > 1:
@@ -158,6 +164,8 @@ def _long(path: Path, table: pa.Table, benchmark: str | None) -> _Cells:
     items, item = _codes(_names(path, table, item_column))
     names_of = ([models[n] for n in model], [items[n] for n in item])
     values = _numbers(path, table["response"], *names_of)
+    if keep_scores and "value" in table.column_names:
+        values = np.where(np.isnan(values), _numbers(path, table["value"], *names_of), values)
     cell = model * len(items) + item
     if set(table.column_names) >= _OF_A_RUN:
         # the same answer, told again: one row of each cell and value, and no row of "not scored"

@@ -122,8 +122,11 @@ class Workbench:
 
     def _pools(self) -> dict[str, Pools]:
         return {
-            name: Pools(*([item.item_id for item in b.pool(pool)] for pool in ("search", "fresh")))
-            for name, b in self.benchmarks.items()
+            name: Pools(
+                search=[item.item_id for item in benchmark.pool("search")],
+                fresh=[item.item_id for item in benchmark.pool("fresh")],
+            )
+            for name, benchmark in self.benchmarks.items()
         }
 
     @property

@@ -3,7 +3,7 @@
 Responses are (C, I) of 0, 1 or NaN (not asked, or not scored); I is the bank's number of items.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logsumexp
@@ -120,71 +120,15 @@ def gaussian_weights(mean: float, sd: float, grid: FloatArray = GRID) -> FloatAr
 
 def parent_prior_weights(abilities: FloatArray, prior: ParentPrior) -> FloatArray:
     """Weights (Q,), sum 1, over `GRID` of the mixture around the endpoints' abilities (J,)."""
-    weights: FloatArray = _components(abilities, prior).sum(0)
-    return weights
-
-
-def fit_parent_prior(
-    responses: FloatArray,
-    bank: ItemBank,
-    abilities: FloatArray,
-    start: ParentPrior,
-    *,
-    iterations: int = 50,
-    strength: float = 4.0,
-    shift: Shift = NO_SHIFT,
-) -> ParentPrior:
-    """Re-estimate the two narrow widths from earlier candidates: they tell where siblings lie.
-
-    EM with centres, weights and the wide part held; each variance is drawn towards the start's as
-    if by `strength` further candidates. Call it at fixed generations, with all responses so far
-    and the search's first prior: the same responses then give the same prior in any run.
-
-    Args:
-        responses: (C, I) of earlier candidates, 0, 1 or NaN; C may be 0. Those without a
-            response are left out.
-        bank: the items.
-        abilities: (J,) of the endpoints; with none the start is returned.
-        start: the prior to start from.
-        iterations: of EM.
-        strength: pseudo-candidates behind the start's widths, above 0.
-        shift: the second trait, as the estimates are made with.
-
-    Returns:
-        The start with other `mean_sd` and `best_sd`, neither below the grid's step.
-
-    Raises:
-        InputError: as `log_likelihood_grid`.
-    """
-    if abilities.size == 0:
-        return start
-    responses = checked_responses(responses, bank)
-    responses = responses[~np.isnan(responses).all(axis=1)]
-    log_l = log_likelihood_grid(responses, bank, shift=shift)
-    likelihood = np.exp(log_l - log_l.max(axis=1, keepdims=True))[:, None, :]  # (C, 1, Q)
-    square = (GRID - np.array([[abilities.mean()], [abilities.max()]])) ** 2  # (2, Q)
-    first = np.array([start.mean_sd, start.best_sd])
-    prior = start
-    for _ in range(iterations):
-        joint = likelihood * _components(abilities, prior)  # (C, 3, Q)
-        share = (joint / joint.sum((1, 2), keepdims=True)).sum(0)[:2]  # (2, Q)
-        variance = (share * square).sum(1) + strength * first**2
-        sd = np.maximum(np.sqrt(variance / (share.sum(1) + strength)), GRID[1] - GRID[0])
-        prior = replace(prior, mean_sd=float(sd[0]), best_sd=float(sd[1]))
-    return prior
-
-
-def _components(abilities: FloatArray, prior: ParentPrior) -> FloatArray:
-    """The mixture's parts (3, Q), each summing to its weight."""
     centre, best = float(np.mean(abilities)), float(np.max(abilities))
     narrow = (1 - prior.wide_weight) / 2
-    return np.stack(
-        [
-            narrow * gaussian_weights(centre, prior.mean_sd),
-            narrow * gaussian_weights(best, prior.best_sd),
-            prior.wide_weight * gaussian_weights(centre, prior.wide_sd),
-        ]
-    )
+    parts = [
+        narrow * gaussian_weights(centre, prior.mean_sd),
+        narrow * gaussian_weights(best, prior.best_sd),
+        prior.wide_weight * gaussian_weights(centre, prior.wide_sd),
+    ]
+    weights: FloatArray = np.stack(parts).sum(0)
+    return weights
 
 
 def maximum_likelihood(responses: FloatArray, bank: ItemBank) -> FloatArray:

@@ -78,6 +78,43 @@ def accuracy_posterior(
     centre = (right[:, None] + unseen) / total
     chance = variance_of_all[held] - sums[:, 2 * nodes :][:, held]
     spread = np.sqrt(np.maximum(chance, 0.0)) / total
+    return mixture_estimates(
+        Mixture(weights, centre, spread),
+        Seen(right, n, total),
+        value=value,
+        widening=widening,
+        level=level,
+    )
+
+
+class Mixture(NamedTuple):
+    """A posterior of A as nearly normal parts, (C, R) each.
+
+    Attributes:
+        weights: each row's sum 1.
+        centre: A's expectation in a part.
+        spread: its standard deviation there: the chance left in the unseen responses.
+    """
+
+    weights: FloatArray
+    centre: FloatArray
+    spread: FloatArray
+
+
+class Seen(NamedTuple):
+    """What candidates answered: how many right (C,), of how many (C,), of N in all."""
+
+    right: FloatArray
+    n: FloatArray
+    total: int
+
+
+def mixture_estimates(
+    mixture: Mixture, seen: Seen, *, value: FloatArray | None, widening: float, level: float
+) -> Estimates:
+    """Mean and quantiles of a mixture, the parts' centres stretched; see `accuracy_posterior`."""
+    weights, centre, spread = mixture
+    right, n, total = seen
     if value is None:
         value = (weights * centre).sum(1)
     value = np.where(n > 0, np.clip(value, 0.0, 1.0), np.nan)

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit, logsumexp
 
 from mergelib.errors import InputError
 from mergelib.irt import ability, multidimensional
-from mergelib.irt.bank import calibrate
+from mergelib.irt.bank import GRID, calibrate
 from mergelib.irt.items import FloatArray, ItemBank
+from mergelib.irt.multidimensional_accuracy import posterior_nodes, wide_prior
+from mergelib.irt.shift import fit_shift
 
 FOLDS = 5
 DRAWS = 4
@@ -36,6 +39,7 @@ def choose_dimensions(
     random: np.random.Generator,
     *,
     candidates: Sequence[int] = (1, 2, 3),
+    averaged: bool = False,
 ) -> DimensionChoice:
     """Choose the number of abilities by the cross-validated error of accuracy from n items.
 
@@ -53,6 +57,9 @@ def choose_dimensions(
         random: draws folds and items.
         candidates: the D to try, rising, from at least 1; those that the held-in models are too
             few for are left out.
+        averaged: judge accuracy as `parent_irt` takes it: over the abilities' posterior instead of
+            at its mode, and with one ability beside a shift. That shift does for accuracy most of
+            what a second ability does.
 
     Raises:
         InputError: as `mergelib.irt.bank.calibrate`, fewer than 4 models, no model with more than
@@ -85,8 +92,12 @@ def choose_dimensions(
         seen = np.concatenate([_some_of_each(held, n, random) for _ in range(DRAWS)])
         complete = np.tile(held, (DRAWS, 1))
         for d in tried:
-            bank = _bank(responses[fold != number], items, d)
-            gap = np.abs(_accuracy(seen, complete, bank) - np.nanmean(complete, axis=1))
+            rest = responses[fold != number]
+            bank = bank_of_dimensions(rest, items, d)
+            expected = _averaged(seen, bank, rest) if averaged else _at_mode(seen, bank)
+            estimated = np.where(np.isnan(seen), expected, seen)
+            estimated = np.nanmean(np.where(np.isnan(complete), np.nan, estimated), axis=1)
+            gap = np.abs(estimated - np.nanmean(complete, axis=1))
             gaps[d].append(gap.reshape(DRAWS, -1).mean(0))
     per_model = {d: np.concatenate(parts) for d, parts in gaps.items()}
     errors = {d: float(gap.mean()) for d, gap in per_model.items()}
@@ -108,18 +119,47 @@ def _some_of_each(responses: FloatArray, n: int, random: np.random.Generator) ->
     return np.where(order <= last, responses, np.nan)
 
 
-def _bank(responses: FloatArray, items: Sequence[str], dimensions: int) -> ItemBank:
+def bank_of_dimensions(
+    responses: FloatArray, items: Sequence[str], dimensions: int, *, max_iterations: int = 300
+) -> ItemBank:
+    """The bank of a calibration with D abilities, D from 1 on.
+
+    Args:
+        responses: (models, items) of 0, 1 or NaN.
+        items: one identifier a column.
+        dimensions: D.
+        max_iterations: of the calibration with one ability; with several it takes 100 sweeps.
+
+    Raises:
+        InputError: as `mergelib.irt.bank.calibrate` and
+            `mergelib.irt.multidimensional.calibrate_dimensions`.
+    """
     if dimensions == 1:
-        return calibrate(responses, items).bank
+        return calibrate(responses, items, max_iterations=max_iterations).bank
     return multidimensional.calibrate_dimensions(responses, items, dimensions).bank
 
 
-def _accuracy(seen: FloatArray, complete: FloatArray, bank: ItemBank) -> FloatArray:
-    """Estimated mean of each row of complete responses, from those that are seen."""
+def _at_mode(seen: FloatArray, bank: ItemBank) -> FloatArray:
+    """Probability (C, I) of a right answer at each row's most probable abilities."""
     if bank.dimensions == 1:
-        gamma = ability.maximum_a_posteriori(seen, bank)
-    else:
-        gamma = multidimensional.maximum_a_posteriori(seen, bank).mode
-    estimated = np.where(np.isnan(seen), bank.probability(gamma), seen)
-    mean: FloatArray = np.nanmean(np.where(np.isnan(complete), np.nan, estimated), axis=1)
-    return mean
+        return bank.probability(ability.maximum_a_posteriori(seen, bank))
+    return bank.probability(multidimensional.maximum_a_posteriori(seen, bank).mode)
+
+
+def _averaged(seen: FloatArray, bank: ItemBank, rest: FloatArray) -> FloatArray:
+    """Probability (C, I) of a right answer, averaged over each row's posterior."""
+    if bank.dimensions > 1:
+        prior = wide_prior(bank.dimensions, 1.0)
+        gamma, log_w = posterior_nodes(seen, bank, prior)
+        weights = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
+        rows = zip(weights, gamma, strict=True)
+        return np.stack([w @ bank.probability(nodes) for w, nodes in rows])
+    shift = fit_shift(rest, bank)
+    z = shift.logits(bank, GRID)  # (I, R)
+    asked = (~np.isnan(seen)).astype(np.float64)
+    log_prior = np.log(ability.gaussian_weights(0.0, shift.ability_sd))[:, None]
+    log_w = np.where(asked > 0, seen, 0.0) @ z - asked @ np.logaddexp(0.0, z)
+    log_w = log_w + (log_prior + np.log(shift.shares)).ravel()
+    weights = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
+    expected: FloatArray = weights @ expit(z).T
+    return expected

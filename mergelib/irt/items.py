@@ -91,7 +91,8 @@ class ItemBank:
     def to_table(self) -> Any:
         """Return a pyarrow Table: item_id, and one double column for each parameter.
 
-        With D > 1, discrimination and its standard error are fixed-size lists of D doubles.
+        With D > 1, discrimination and its standard error are fixed-size lists of D doubles. One
+        ability in lists of one number, which a table of several banks may hold, is read too.
         """
         columns: dict[str, Any] = {"item_id": pa.array(self.items, pa.string())}
         for name in _COLUMNS:
@@ -126,7 +127,8 @@ def _column(table: Any, name: str) -> FloatArray:
     column = table.column(name)
     try:
         if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
-            return np.array(column.to_pylist(), dtype=np.float64).reshape(table.num_rows, -1)
+            values = np.array(column.to_pylist(), dtype=np.float64).reshape(table.num_rows, -1)
+            return values[:, 0] if values.shape[1:] == (1,) else values
         return np.asarray(column.to_numpy(), dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(

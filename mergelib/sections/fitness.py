@@ -1,8 +1,8 @@
 """The section `fitness` of a search file: how a candidate is judged."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from mergelib.estimators import ESTIMATORS
 from mergelib.irt.selection import SELECTIONS
@@ -52,6 +52,22 @@ class Racing(Section):
     )
 
 
+def _yes_or_how(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "<bool>"
+    return "<race>" if isinstance(value, Racing | dict) else None
+
+
+RacingOrNot = Annotated[
+    Annotated[bool, Tag("<bool>")] | Annotated[Racing, Tag("<race>")],
+    Discriminator(
+        _yes_or_how,
+        custom_error_type="racing",
+        custom_error_message="must be true, false, or a mapping {rungs: ..., keep: ...}",
+    ),
+]
+
+
 class Fitness(Section):
     """How a candidate is judged: which items it answers, and what they say of all items."""
 
@@ -59,7 +75,7 @@ class Fitness(Section):
     items: int = Field(30, ge=1, description="Anchor items that each candidate answers")
     selection: SelectionName = "systematic"
     calibration: Calibration = Calibration()
-    racing: bool | Racing = Field(
+    racing: RacingOrNot = Field(
         False,
         description="true: only the better half of a generation goes on to further items, and the "
         "best are asked once more; or {rungs, keep}",

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import expit
 
-from benchmarks.estimators import clustered_error, main, measure, read_matrix, read_parents
+from benchmarks.estimators import clustered_error, main, measure
+from benchmarks.matrices import read_matrix, read_parents
 from mergelib.errors import InputError
 from mergelib.irt.selection import SELECTIONS
 
@@ -65,9 +66,46 @@ def test_children_are_held_out_and_know_their_parents(tmp_path):
     rows = measure(matrix, family=groups, sizes=[8], draws=2)
     assert {"mp_irt", "gmp_irt"} <= {row["estimator"] for row in rows}
     assert {row["selection"] for row in rows} == set(SELECTIONS)
-    family.write_text("child,parent1\nm5,m77\n")
-    with pytest.raises(InputError, match="m77"):
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("child,parent1\nm5,m77\n", "m77"),
+        ("child,parent1\nm5,\n", "no known child with parents"),
+        ("m5,m1,m2\nm6,m1,m2\n", "not with child, parent1"),
+        ("", "not with child, parent1"),
+        ("child,parent1\n\n", "no children"),
+        ("child,parent1,parent2\nm5,m1,m2\nm5,m1,m3\n", "names a model again"),
+        ("child,parent1,parent2\nm5,m1,m1\n", "names a model again"),
+        ("child,parent1,parent2\nm5,m1,m2\nm6,m5,m2\n", "models that are both: m5"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused(tmp_path, text, says):
+    matrix = read_matrix(write(tmp_path / "r.parquet"))
+    family = tmp_path / "parents.csv"
+    family.write_text(text)
+    with pytest.raises(InputError, match=says):
         read_parents(family, matrix)
+
+
+@pytest.mark.parametrize("dimensions", ["1", "2"])
+def test_the_command_asks_children_of_a_family(tmp_path, monkeypatch, capsys, dimensions):
+    out = tmp_path / "family.json"
+    family = tmp_path / "parents.csv"
+    lines = [f"m{n},m1, m2" for n in range(5, 15)] + ["m15,m3,m4"]
+    family.write_text("\n".join(["child,parent1,parent2", *lines, ""]))
+    matrix = ["--responses", str(write(tmp_path / "r.parquet")), "--parents", str(family)]
+    sizes = ["--items", "8", "--draws", "2", "--dimensions", dimensions, "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["estimators", *matrix, *sizes])
+    main()
+    assert "gmp_irt" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    found = {(row["estimator"], row["selection"]): row for row in rows}
+    assert {selection for _, selection in found} == set(SELECTIONS)
+    assert {name for name, _ in found} >= {"mean", "p_irt", "mp_irt", "gmp_irt", "parent_irt"}
+    assert all(0 <= row["mae"] < 40 for row in rows)
+    assert (found["parent_irt", "random"]["ability_error"] is None) == (dimensions == "2")
 
 
 def test_clustered_error_is_the_plain_one_without_clusters_and_more_with():

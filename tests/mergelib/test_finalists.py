@@ -1,4 +1,3 @@
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from mergelib.finalists import (
     front_hypervolume,
 )
 from mergelib.goals import Goals, estimates_of
-from mergelib.intervals import paired_difference, wilson
+from mergelib.intervals import mean_score, paired_difference, wilson
 from mergelib.tables import Answered, responses_table
 
 
@@ -203,3 +202,26 @@ def test_a_front_counts_endpoints_too() -> None:
     # y dominates 1 x .25, z .25 x 1, both .25 x .25.
     assert front_hypervolume(table, ["a", "b"], ["winner"]) == pytest.approx(0.25 + 0.25 - 0.0625)
     assert front_hypervolume(table, ["a", "b"], ["base"]) == 0
+
+
+def test_scores_between_0_and_1_are_averaged_and_compared_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    scores = {name: rng.random(30).tolist() for name in ("parent", "even", "won")}
+    asked = {"a": [str(n) for n in range(30)]}
+    answers = []
+    for name, values in scores.items():
+        evaluation = nothing_done("ok", None)
+        evaluation["responses"]["a"] = [[None, value, "", None] for value in values]
+        answers.append(Answered(name, asked, evaluation, False))
+    contenders = [
+        _contender("parent", "endpoint"),
+        _contender("even", "uniform"),
+        _contender("won", "finalist"),
+    ]
+    table = finalists_table(contenders, {"won"}, responses_table(answers), ["a"])
+    won = table.to_pylist()[2]
+    interval = mean_score(scores["won"])
+    assert won["score"] == pytest.approx(np.mean(scores["won"]))
+    assert (won["low"], won["high"]) == pytest.approx((interval.low, interval.high))
+    gap = paired_difference(scores["won"], scores["parent"])
+    assert [won["diff"], won["diff_low"], won["diff_high"]] == pytest.approx(list(gap))

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import expit
 
 from mergelib.errors import InputError
-from mergelib.intervals import normal_mixture_quantile, paired_difference, wilson
+from mergelib.intervals import mean_score, normal_mixture_quantile, paired_difference, wilson
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (81, 263)])
@@ -166,3 +166,62 @@ def test_bad_input_is_refused():
         wilson(1, 3, population=2)
     with pytest.raises(InputError, match="shapes"):
         paired_difference([1, 0], [1, 0, 1])
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 40)])
+def test_a_mean_of_right_and_wrong_is_wilsons(shape):
+    scores = (np.random.default_rng(3).random(shape) < 0.3).astype(float)
+    scores[..., 4] = np.nan
+    found = mean_score(scores)
+    expected = wilson(np.nansum(scores, axis=-1), shape[-1] - 1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_mean_of_scores_is_wilsons_at_the_effective_number():
+    scores = np.array([0.2, 0.9, 0.4, 0.4, 1.0, 0.7, np.nan])
+    y = scores[:6]
+    m = y.mean()
+    variance = (((y - m) ** 2).sum() + 2 * m * (1 - m)) / 8
+    effective = 6 * m * (1 - m) / variance
+    z = stats.norm.ppf(0.975)
+    centre = (m + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    root = np.sqrt(m * (1 - m) / effective + z**2 / (4 * effective**2))
+    found = mean_score(scores)
+    assert found.value == pytest.approx(m)
+    assert found.low == pytest.approx(centre - z * root / (1 + z**2 / effective))
+    assert found.high == pytest.approx(centre + z * root / (1 + z**2 / effective))
+
+
+def test_means_that_are_alike_or_missing():
+    found = mean_score([[0.5] * 20, [np.nan] * 20, [0.0] * 20, [1.0] * 20])
+    assert found.low[0] < 0.5 < found.high[0]
+    assert found.high[0] - found.low[0] < 0.2
+    assert np.isnan([each[1] for each in found]).all()
+    assert (found.low[2], found.high[3]) == (0.0, 1.0)
+    assert found.high[2] == pytest.approx(wilson(0, 20).high)
+
+
+@pytest.mark.parametrize("n", [30, 100, 500])
+@pytest.mark.parametrize("kind", ["skewed", "F1", "rare", "uniform"])
+def test_means_of_scores_are_covered(kind, n):
+    rng = np.random.default_rng(4)
+    u = rng.random((3000, n))
+    scores, mean = {
+        "skewed": lambda: (rng.beta(0.3, 5, u.shape), 0.3 / 5.3),
+        "F1": lambda: (np.where(u < 0.4, 0.0, np.where(u > 0.8, 1.0, rng.random(u.shape))), 0.4),
+        "rare": lambda: (np.where(u < 0.9, 0.0, rng.random(u.shape)), 0.05),
+        "uniform": lambda: (u, 0.5),
+    }[kind]()
+    found = mean_score(scores)
+    covered = np.mean((found.low <= mean) & (mean <= found.high))
+    # Standard error .004. Student's t falls to .84 with 30 scores of which few are not 0.
+    assert (0.93 if n > 30 else 0.9) < covered < 0.98
+    t = stats.ttest_1samp(scores, mean, axis=1).pvalue
+    assert covered > np.nanmean(t > 0.05) - 0.01
+    assert np.all((found.low >= 0) & (found.high <= 1))
+
+
+def test_scores_outside_0_to_1_are_refused():
+    with pytest.raises(InputError, match="outside 0 to 1"):
+        mean_score([0.2, 1.2])

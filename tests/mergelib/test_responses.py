@@ -149,3 +149,33 @@ def test_scores_are_binarised_when_asked_for(tmp_path):
     beyond = write(frame.assign(a=[1.5, 0.4]), tmp_path / "beyond.parquet")
     with pytest.raises(InputError, match="1.5 for model 'm', item 'a'; allowed are numbers from 0"):
         read_responses(beyond, ITEMS, binarise=True)
+
+
+def test_scores_are_kept_when_asked_for(tmp_path):
+    frame = WIDE.assign(a=[0.9, 0.4], b=[0.2, None], c=[0.7, 0.1])
+    path = write(frame, tmp_path / "file.parquet")
+    found = read_responses(path, ITEMS, keep_scores=True)
+    assert found.threshold is None
+    np.testing.assert_array_equal(found.responses, [[0.9, 0.2, 0.7], [0.4, np.nan, 0.1]])
+    beyond = write(frame.assign(a=[-0.5, 0.4]), tmp_path / "beyond.parquet")
+    with pytest.raises(InputError, match="-0.5 for model 'm', item 'a'; allowed are numbers from"):
+        read_responses(beyond, ITEMS, keep_scores=True)
+
+
+def test_a_former_runs_scores_are_in_its_values(tmp_path):
+    rows = [
+        ("m", "a", None, 0.25),
+        ("m", "b", None, None),
+        ("m", "c", 1, 7.0),
+        ("m", "a", None, 0.25),
+    ]
+    columns = [
+        dict(zip(("model", "item_id", "response", "value"), row, strict=True)) | {"benchmark": "x"}
+        for row in rows
+    ]
+    path = tmp_path / "responses.parquet"
+    pq.write_table(pa.Table.from_pylist(columns, schema=RESPONSE_SCHEMA), path)
+    found = read_responses(path, ITEMS, benchmark="x", keep_scores=True)
+    np.testing.assert_array_equal(found.responses, [[0.25, np.nan, 1]])
+    found = read_responses(path, ITEMS, benchmark="x")
+    np.testing.assert_array_equal(found.responses, [[np.nan, np.nan, 1]])

@@ -80,6 +80,7 @@ def test_a_generations_columns():
     schema = generation_schema(["zoo_ja", "zoo_de"])
     assert schema.names == [
         *("generation", "individual", "genome", "recipe", "fitness", "status", "reason", "items"),
+        "incumbent",
         *("estimate_zoo_ja", "low_zoo_ja", "high_zoo_ja"),
         *("estimate_zoo_de", "low_zoo_de", "high_zoo_de"),
         *("reused", "seconds_merge", "seconds_answer"),

@@ -10,7 +10,6 @@ from scipy.special import expit
 from mergelib.errors import InputError
 from mergelib.irt.ability import (
     ParentPrior,
-    fit_parent_prior,
     gaussian_weights,
     log_likelihood_grid,
     maximum_a_posteriori,
@@ -147,40 +146,6 @@ def test_parent_prior_is_the_mixture():
     assert weights @ GRID == pytest.approx(0.35, abs=1e-3)
     second = 0.35 * 0.2**2 + 0.35 * (1 + 0.4**2) + 0.3 * 1.5**2
     assert weights @ GRID**2 == pytest.approx(second, abs=0.01)
-
-
-def test_widths_are_learnt_from_siblings():
-    rng = np.random.default_rng(3)
-    bank, abilities, start = make_bank(60), np.array([-2.0, 1.0]), ParentPrior()
-    near = np.where(rng.random(300) < 0.5, rng.normal(-0.5, 0.6, 300), rng.normal(1, 0.2, 300))
-    found = fit_parent_prior(answers(bank, near, rng), bank, abilities, start)
-    assert found.mean_sd == pytest.approx(0.6, abs=0.15)
-    assert found.best_sd == pytest.approx(0.2, abs=0.1)
-    assert (found.wide_sd, found.wide_weight) == (start.wide_sd, start.wide_weight)
-    for nobody in (np.empty((0, 60)), np.full((2, 60), np.nan)):
-        assert fit_parent_prior(nobody, bank, abilities, start) == start
-    assert fit_parent_prior(np.ones((2, 60)), bank, np.empty(0), start) == start
-
-
-def test_widths_are_those_of_em_written_out():
-    # One candidate after another, the sums over the grid by hand.
-    rng = np.random.default_rng(6)
-    bank, abilities, start = make_bank(20), np.array([-0.5, 0.8]), ParentPrior()
-    responses = answers(bank, rng.normal(0.3, 0.5, 7), rng, asked=0.7)
-    centres, sds = np.array([0.15, 0.8]), np.array([start.mean_sd, start.best_sd])
-    for _ in range(3):
-        variance, mass = 4.0 * np.array([start.mean_sd, start.best_sd]) ** 2, np.full(2, 4.0)
-        for row in responses:
-            likelihood = np.exp([log_likelihood(g, row, bank) for g in GRID])
-            parts = [0.4 * gaussian_weights(c, s) for c, s in zip(centres, sds, strict=True)]
-            parts.append(0.2 * gaussian_weights(0.15, start.wide_sd))
-            joint = likelihood * np.array(parts)
-            joint /= joint.sum()
-            mass += joint[:2].sum(1)
-            variance += (joint[:2] * (GRID - centres[:, None]) ** 2).sum(1)
-        sds = np.sqrt(variance / mass)
-    found = fit_parent_prior(responses, bank, abilities, start, iterations=3)
-    np.testing.assert_allclose([found.mean_sd, found.best_sd], sds)
 
 
 def test_bad_input_is_refused():

@@ -5,7 +5,9 @@ import pytest
 from scipy.special import expit
 
 from mergelib.errors import InputError
-from mergelib.irt.dimension import choose_dimensions
+from mergelib.estimators import EstimatorContext, parent_irt
+from mergelib.irt.dimension import _averaged, bank_of_dimensions, choose_dimensions
+from mergelib.irt.shift import NO_SHIFT, fit_shift
 
 
 def names(count):
@@ -35,6 +37,26 @@ def test_two_abilities_are_found_where_they_help():
     found = choose_dimensions(simulate(True), names(150), 60, np.random.default_rng(0))
     assert found.dimensions in (2, 3)
     assert found.errors[2] < found.errors[1]
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_averaged_is_what_parent_irt_estimates(dimensions):
+    responses = simulate(True)
+    rest, held = responses[:100], responses[100:]
+    bank = bank_of_dimensions(rest, names(150), dimensions)
+    shift = fit_shift(rest, bank) if dimensions == 1 else NO_SHIFT
+    seen = np.where(np.arange(150) % 5 == 0, held, np.nan)
+    found = np.where(np.isnan(seen), _averaged(seen, bank, rest), seen).mean(axis=1)
+    expected = parent_irt(seen, EstimatorContext(bank=bank, shift=shift)).value
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_averaged_the_shift_does_what_a_second_ability_would():
+    at_mode, averaged = (
+        choose_dimensions(simulate(True), names(150), 60, np.random.default_rng(0), averaged=a)
+        for a in (False, True)
+    )
+    assert averaged.errors[1] < at_mode.errors[1]
 
 
 def test_same_seed_same_choice_and_gaps_in_the_responses_do():

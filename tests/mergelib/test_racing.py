@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergelib.racing import behind, ranks, rung_sizes, survivors
+from mergelib.sections.fitness import Racing
+
+NAN = float("nan")
+
+
+@given(items=st.integers(1, 500), rungs=st.integers(2, 6), keep=st.floats(0.1, 0.9))
+def test_rungs_rise_to_all_items(items, rungs, keep):
+    sizes = rung_sizes(items, Racing(rungs=rungs, keep=keep))
+    assert sizes[-1] == items
+    assert all(a < b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert sizes[0] >= 1
+    assert len(sizes) <= rungs
+
+
+def test_halving_asks_a_quarter_a_half_and_all():
+    assert rung_sizes(30, Racing()) == [8, 15, 30]
+    assert rung_sizes(30, None) == [30]
+
+
+def test_the_better_share_goes_on_and_the_failed_never():
+    fitness = np.array([[0.1], [NAN], [0.7], [0.4], [0.4]])
+    assert survivors(fitness, 0.5) == [2, 3, 4]
+    assert survivors(fitness, 0.2) == [2]
+    assert survivors(fitness, 0.9) == [0, 2, 3, 4]
+    assert survivors(np.array([[NAN], [NAN]]), 0.5) == []
+
+
+def test_trade_offs_go_on_before_what_they_dominate():
+    fitness = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [NAN, 1.0], [0.05, 0.05]])
+    assert ranks(fitness)[:2] in ([1, 2], [2, 1])
+    assert ranks(fitness)[2:] == [0, 4, 3]
+
+
+def test_who_was_dropped_is_not_ahead_of_those_who_went_on():
+    fitness = np.array([[0.9], [0.5], [0.3], [NAN]])
+    assert behind(fitness, [0, 3])[:3, 0].tolist() == [0.3, 0.5, 0.3]
+    assert behind(fitness, []) is fitness
+    everybody = np.array([[0.9], [NAN]])
+    assert behind(everybody, [0])[0, 0] == pytest.approx(0.9)
