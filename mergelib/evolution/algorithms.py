@@ -2,12 +2,29 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergelib.evolution import cma_es, genetic, nsga2, random_search
+from mergelib.evolution import (
+    cma_es,
+    differential_evolution,
+    genetic,
+    map_elites,
+    mo_cma_es,
+    natural_niches,
+    nsga2,
+    nsga3,
+    one_plus_lambda,
+    particle_swarm,
+    random_search,
+    sobol,
+    spea2,
+)
 from mergelib.evolution.population import Genome, State
+
+Traits = Literal["responses", "descriptors"]
 
 
 @dataclass(frozen=True)
@@ -23,25 +40,100 @@ class Algorithm:
         start: (dimension d, population, seed, first) -> the state at generation 0. The genomes of
             `first` go into the first population, up to its size, and the rest is space-filling.
         ask: (state) -> `population` genomes in [0, 1]^d; the same each time it is asked.
-        tell: (state, n genomes, fitness (n, k), maximised) -> the next generation's state. n need
-            not be the population. A row with NaN or an infinity is a failed candidate: it is as
-            if it had not been told, so that a generation with nothing else moves only the
-            random numbers on.
+        update: what `tell` calls; it takes traits only where the algorithm does.
+        smallest_population: fewest genomes in a generation; `start` refuses fewer.
+        traits: what the algorithm can use beside the fitness: "responses" (n, m) to m items, 1 or
+            0 or between, NaN where an item was not scored; "descriptors" (n, 2) in [0, 1], NaN
+            where unknown; None for nothing. It does without, but then it has lost its point.
     """
 
     name: str
     several_objectives: bool
     start: Callable[[int, int, int, Sequence[Genome]], State]
     ask: Callable[[State], list[Genome]]
-    tell: Callable[[State, Sequence[Genome], NDArray[np.float64]], State]
+    update: Callable[..., State]
+    smallest_population: int = 2
+    traits: Traits | None = None
+
+    def tell(
+        self,
+        state: State,
+        genomes: Sequence[Genome],
+        fitness: NDArray[np.float64],
+        traits: NDArray[np.float64] | None = None,
+    ) -> State:
+        """Give the next generation's state.
+
+        Args:
+            state: the state that the genomes were asked of.
+            genomes: n genomes; n need not be the population, nor need they have been asked.
+            fitness: (n, k), maximised. A row with NaN or an infinity is a failed candidate: it is
+                as if it had not been told, so that a generation with nothing else moves only the
+                random numbers on. A genome that is told again has its newer fitness from then on.
+            traits: as the attribute `traits` says; ignored where that is None.
+
+        Returns:
+            The state of the next generation.
+
+        Raises:
+            InputError: more objectives than the algorithm takes.
+            ValueError: shapes disagree, or something is not in [0, 1].
+        """
+        if self.traits is None:
+            return self.update(state, genomes, fitness)
+        return self.update(state, genomes, fitness, traits)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
+        Algorithm(
+            "de",
+            False,
+            differential_evolution.start,
+            differential_evolution.ask,
+            differential_evolution.tell,
+            smallest_population=differential_evolution.SMALLEST,
+        ),
         Algorithm("ga", False, genetic.start, genetic.ask, genetic.tell),
+        Algorithm(
+            "map_elites",
+            False,
+            map_elites.start,
+            map_elites.ask,
+            map_elites.tell,
+            traits="descriptors",
+        ),
+        Algorithm("mo_cma_es", True, mo_cma_es.start, mo_cma_es.ask, mo_cma_es.tell),
+        Algorithm(
+            "natural_niches",
+            False,
+            natural_niches.start,
+            natural_niches.ask,
+            natural_niches.tell,
+            traits="responses",
+        ),
         Algorithm("nsga2", True, nsga2.start, nsga2.ask, nsga2.tell),
-        Algorithm("random", True, random_search.start, random_search.ask, random_search.tell),
+        Algorithm("nsga3", True, nsga3.start, nsga3.ask, nsga3.tell),
+        Algorithm(
+            "one_plus_lambda_cma_es",
+            False,
+            one_plus_lambda.start,
+            one_plus_lambda.ask,
+            one_plus_lambda.tell,
+            smallest_population=one_plus_lambda.SMALLEST,
+        ),
+        Algorithm("pso", False, particle_swarm.start, particle_swarm.ask, particle_swarm.tell),
+        Algorithm(
+            "random",
+            True,
+            random_search.start,
+            random_search.ask,
+            random_search.tell,
+            smallest_population=1,
+        ),
+        Algorithm("sobol", True, sobol.start, sobol.ask, sobol.tell, smallest_population=1),
+        Algorithm("spea2", True, spea2.start, spea2.ask, spea2.tell),
     )
 }

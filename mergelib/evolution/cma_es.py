@@ -4,9 +4,16 @@ The distribution is the state: mean, step size, covariance, both paths and the n
 Eigenvectors are not kept. `ask` and `tell` both rebuild the strategy from the state in one way,
 so that a search that was stopped and resumed does the same arithmetic as one that was not. Another
 linear algebra library, or another number of its threads when d is past 100, may round differently.
+
+A search that has converged or stands on a plateau starts again elsewhere: a local restart with the
+population as it is, since that is the user's. What triggers it is Hansen's tutorial (2016,
+arXiv:1604.00772, appendix B.3): the step size has collapsed (TolX), or the best of a generation
+has been the same to the bit for 10 + 30 d / lambda generations (EqualFunValues), which takes in
+generations that are flat altogether.
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -27,6 +34,9 @@ LARGEST_CONDITION = 1e14
 
 RESAMPLES = 20
 
+SMALLEST_STEP = 1e-9
+"""Of the longest axis, sigma times the root of C's largest eigenvalue: no weight moves any more."""
+
 
 def start(dimension: int, population: int, seed: int, first: Sequence[Genome]) -> State:
     """Start a search of [0, 1]^d; see `mergelib.evolution.algorithms.Algorithm`.
@@ -36,12 +46,8 @@ def start(dimension: int, population: int, seed: int, first: Sequence[Genome]) -
     state = begin("cma_es", dimension, population, seed, first)
     return {
         **state,
-        "centroid": list(state["first"][0]) if len(first) == 1 else [0.5] * dimension,
-        "sigma": FIRST_SIGMA,
-        "C": np.identity(dimension).tolist(),
-        "pc": [0.0] * dimension,
-        "ps": [0.0] * dimension,
-        "update_count": 0,
+        **_distribution(list(state["first"][0]) if len(first) == 1 else [0.5] * dimension),
+        **_NOTHING_KNOWN,
     }
 
 
@@ -67,7 +73,7 @@ def ask(state: State) -> list[Genome]:
 
 
 def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) -> State:
-    """Move the distribution towards the better half.
+    """Move the distribution towards the better half, or start it again elsewhere.
 
     With fewer than mu candidates scored, the update is that of a strategy with as many parents as
     there are: weights and learning rates follow from that number, so the step size does not drift.
@@ -79,7 +85,8 @@ def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) 
         fitness: (n, 1), maximised; NaN is a failed candidate, which has no part in the update.
 
     Returns:
-        The state of the next generation.
+        The state of the next generation. Its `incumbent` is the best candidate of all restarts with
+        its fitness, the newest value if it was told more than once; `restarts` counts them.
 
     Raises:
         InputError: more than one objective.
@@ -88,9 +95,18 @@ def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) 
     following = {**state, "generation": state["generation"] + 1}
     if not candidates:
         return following
+    following |= _noted(state, candidates)
     strategy = _strategy(state, parents=len(candidates))
     first = first_of(state)
     strategy.update([_pulled_in(strategy, one) if one in first else one for one in candidates])
+    if _stands_still(following["bests"], strategy):
+        rng = generator(state["seed"], state["generation"], "cma_es_restart")
+        return {
+            **following,
+            **_distribution([rng.random() for _ in range(state["dimension"])]),
+            "bests": [],
+            "restarts": following["restarts"] + 1,
+        }
     return {
         **following,
         "centroid": strategy.centroid.tolist(),
@@ -100,6 +116,47 @@ def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) 
         "ps": strategy.ps.tolist(),
         "update_count": strategy.update_count,
     }
+
+
+_NOTHING_KNOWN: State = {"restarts": 0, "bests": [], "incumbent": None}
+
+
+def _distribution(mean: list[float]) -> State:
+    d = len(mean)
+    return {
+        "centroid": mean,
+        "sigma": FIRST_SIGMA,
+        "C": np.identity(d).tolist(),
+        "pc": [0.0] * d,
+        "ps": [0.0] * d,
+        "update_count": 0,
+    }
+
+
+def _noted(state: State, candidates: Sequence[Individual]) -> State:
+    """Note the best of this generation, of the window since the restart, and of the search."""
+    state = {**_NOTHING_KNOWN, **state}  # a search that began before there were restarts goes on
+    best = max(candidates, key=lambda one: one.fitness.values)
+    incumbent = state["incumbent"]
+    if incumbent is not None:
+        for one in candidates:
+            if list(one) == incumbent["genome"]:
+                incumbent = {"genome": list(one), "fitness": one.fitness.values[0]}
+    if incumbent is None or best.fitness.values[0] >= incumbent["fitness"]:
+        incumbent = {"genome": list(best), "fitness": best.fitness.values[0]}
+    window = _window(state["dimension"], state["population"])
+    bests = [*state["bests"], best.fitness.values[0]][-window:]
+    return {"restarts": state["restarts"], "bests": bests, "incumbent": incumbent}
+
+
+def _window(dimension: int, population: int) -> int:
+    return 10 + ceil(30 * dimension / population)
+
+
+def _stands_still(bests: Sequence[float], strategy: Any) -> bool:
+    longest_axis = strategy.sigma * strategy.diagD[-1]
+    flat = len(bests) == _window(strategy.dim, strategy.lambda_) and min(bests) == max(bests)
+    return bool(flat or longest_axis < SMALLEST_STEP)
 
 
 def _strategy(state: State, parents: int | None = None) -> Any:

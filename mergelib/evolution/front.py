@@ -76,6 +76,57 @@ def spread(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     return np.array(extremes + others, dtype=np.intp)
 
 
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Number the fronts: 0 for the first, 1 for what is the first without it, and so on.
+
+    Args:
+        scores: (n, k), maximised, without NaN.
+
+    Returns:
+        (n,); equal rows have the same rank.
+    """
+    if scores.shape[1] == 1:  # which moocore refuses
+        return np.asarray(np.unique(-scores[:, 0], return_inverse=True)[1], dtype=np.intp)
+    return np.asarray(moocore.pareto_rank(scores, maximise=True), dtype=np.intp)
+
+
+def knee(scores: NDArray[np.float64]) -> int | None:
+    """Find the trade-off that gives up least: where the front bulges out furthest.
+
+    The member furthest above the hyperplane through the best in each objective (Das 1999, "On
+    characterizing the knee of the Pareto curve based on normal-boundary intersection"), with each
+    objective scaled to [0, 1] over the front, so that units do not matter. On a front that curves
+    inwards everything else is below the plane, and the knee is one of the best in an objective.
+    Where they do not span a plane that falls in every objective, which takes three objectives or
+    more, it is the plane of equal sums.
+
+    Args:
+        scores: (n, k), maximised; rows with NaN and dominated rows are never the knee.
+
+    Returns:
+        The row number, the lowest of equals; None where every row failed.
+    """
+    front = np.flatnonzero(non_dominated(scores))
+    if front.size == 0:
+        return None
+    points = scores[front]
+    worst, best = points.min(axis=0), points.max(axis=0)
+    points = (points - worst) / np.where(best > worst, best - worst, 1.0)
+    # Of several that are best in an objective, the one that is best in the sum of all.
+    extremes = [
+        max(np.flatnonzero(column == column.max()), key=lambda row: points[row].sum())
+        for column in points.T
+    ]
+    normal = np.ones(points.shape[1])
+    plane = points[extremes]
+    if np.linalg.matrix_rank(plane) == len(plane):
+        solved = np.linalg.solve(plane, np.ones(len(plane)))
+        if (solved > 0.0).all():
+            normal = solved
+    height = points @ normal
+    return int(front[np.flatnonzero(height >= height.max() - 1e-12)[0]])
+
+
 def _valid(scores: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.flatnonzero(~np.isnan(scores).any(axis=1))
 

@@ -25,6 +25,10 @@ class Fitness(base.Fitness):  # type: ignore[misc]  # DEAP is untyped
         self.weights = (1.0,) * len(values)
         super().__init__(values)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Fitness":
+        # DEAP's own copy would be without weights.
+        return Fitness(self.values)
+
 
 class Individual(list[float]):
     """A genome with its fitness, the shape that DEAP's operators expect."""
@@ -134,6 +138,56 @@ def scored(
         for genome, row in zip(genomes, rows, strict=True)
         if np.isfinite(row).all()
     ]
+
+
+def traits_of(
+    genomes: Sequence[Genome],
+    fitness: NDArray[np.float64],
+    traits: NDArray[np.float64] | None,
+    width: int | None = None,
+) -> NDArray[np.float64]:
+    """Keep the traits of the candidates that `scored` keeps.
+
+    Args:
+        genomes: n genomes.
+        fitness: (n, k), as told to `scored`.
+        traits: (n, m) in [0, 1], NaN where unknown; None for nothing known.
+        width: the m that the algorithm takes, None for any.
+
+    Returns:
+        (scored candidates, m); (scored candidates, `width` or 0) of NaN without traits.
+
+    Raises:
+        ValueError: shapes disagree, or a trait of a scored candidate leaves [0, 1].
+    """
+    kept = np.isfinite(np.asarray(fitness, dtype=np.float64)).all(axis=1)
+    if traits is None:
+        return np.full((int(kept.sum()), width or 0), np.nan)
+    rows = np.asarray(traits, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) != len(genomes) or width not in (None, rows.shape[1]):
+        wanted = "m" if width is None else width
+        raise ValueError(f"traits of shape {rows.shape}, not ({len(genomes)}, {wanted})")
+    rows = rows[kept]
+    if ((rows < 0.0) | (rows > 1.0)).any():
+        raise ValueError("a trait is not in [0, 1]")
+    return rows
+
+
+def places(asked: Sequence[Genome], told: Sequence[Genome]) -> list[int | None]:
+    """Find which of the genomes asked each one told is.
+
+    Args:
+        asked: what `ask` gave; the same genome may be in it twice.
+        told: the candidates that were scored.
+
+    Returns:
+        For each of `told` its place in `asked`, each place once and the lowest first; None for a
+        genome that was not asked.
+    """
+    free: dict[tuple[float, ...], list[int]] = {}
+    for place in range(len(asked) - 1, -1, -1):
+        free.setdefault(tuple(asked[place]), []).append(place)
+    return [left.pop() if (left := free.get(tuple(genome))) else None for genome in told]
 
 
 def _check(genomes: Sequence[Genome], dimension: int) -> None:

@@ -57,7 +57,13 @@ def rivals(
     return list(pool.values())
 
 
-def offspring(state: State, mates: Sequence[Individual]) -> list[Genome]:
+def offspring(
+    state: State,
+    mates: Sequence[Individual],
+    *,
+    eta: float = CROSSOVER_ETA,
+    probability: float = CROSSOVER_PROBABILITY,
+) -> list[Genome]:
     """Cross pairs of mates and mutate the children.
 
     Simulated binary crossover (Deb and Agrawal 1995) with eta 15 on 9 of 10 pairs, then polynomial
@@ -67,6 +73,8 @@ def offspring(state: State, mates: Sequence[Individual]) -> list[Genome]:
     Args:
         state: gives the seed, the generation, d and the number of children.
         mates: parents in pairs, an even number and at least `population` of them.
+        eta: of the crossover; the larger, the closer children are to their parents.
+        probability: of crossing a pair at all.
 
     Returns:
         `population` genomes.
@@ -75,8 +83,8 @@ def offspring(state: State, mates: Sequence[Individual]) -> list[Genome]:
     with seeded(state["seed"], state["generation"], "offspring") as rng:
         for one, other in zip(mates[::2], mates[1::2], strict=True):
             pair = list(one), list(other)
-            if rng.random() < CROSSOVER_PROBABILITY:
-                tools.cxSimulatedBinaryBounded(*pair, eta=CROSSOVER_ETA, low=0.0, up=1.0)
+            if rng.random() < probability:
+                tools.cxSimulatedBinaryBounded(*pair, eta=eta, low=0.0, up=1.0)
             for child in pair:
                 tools.mutPolynomialBounded(
                     child, eta=MUTATION_ETA, low=0.0, up=1.0, indpb=1.0 / state["dimension"]

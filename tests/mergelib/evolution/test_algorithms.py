@@ -17,9 +17,8 @@ from mergelib.evolution.algorithms import ALGORITHMS, Algorithm
 ENDPOINTS = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.5]]
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
-learners = pytest.mark.parametrize(
-    "algorithm", [one for one in ALGORITHMS.values() if one.name != "random"], ids=lambda a: a.name
-)
+learning = [one for one in ALGORITHMS.values() if one.name not in ("random", "sobol")]
+learners = pytest.mark.parametrize("algorithm", learning, ids=lambda a: a.name)
 
 
 def scores(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray:
@@ -29,11 +28,26 @@ def scores(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray:
     return np.stack(objectives[: 2 if algorithm.several_objectives else 1], axis=1)
 
 
+def traits(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray | None:
+    """What the algorithm can use, with a gap: two genes, or six items that genes get right."""
+    x = np.array(genomes)
+    if algorithm.traits is None:
+        return None
+    if algorithm.traits == "descriptors":
+        known = x[:, [0, -1]]
+        known[2::5, 0] = np.nan
+        return known
+    known = np.concatenate([x > 0.4, x < 0.7], axis=1).astype(float)
+    known[1::3, 0] = np.nan
+    return known
+
+
 def after(algorithm: Algorithm, generations: int, *, population: int = 7, first=()) -> dict:
     state = algorithm.start(3, population, 5, first)
     for _ in range(generations):
         genomes = algorithm.ask(state)
-        state = algorithm.tell(state, genomes, scores(algorithm, genomes))
+        told = scores(algorithm, genomes), traits(algorithm, genomes)
+        state = algorithm.tell(state, genomes, *told)
     return state
 
 
@@ -45,13 +59,11 @@ def through_json(state: dict) -> dict:
 @settings(max_examples=15, deadline=None)
 @given(
     dimension=st.integers(1, 6),
-    population=st.integers(2, 13),
     seed=st.integers(-(2**70), 2**70),
     data=st.data(),
 )
-def test_populations_are_in_the_box_and_of_the_asked_size(
-    algorithm, dimension, population, seed, data
-):
+def test_populations_are_in_the_box_and_of_the_asked_size(algorithm, dimension, seed, data):
+    population = data.draw(st.integers(algorithm.smallest_population, 13))
     gene = st.floats(0, 1)
     genome = st.lists(gene, min_size=dimension, max_size=dimension)
     first = data.draw(st.lists(genome, max_size=population + 2))
@@ -63,11 +75,12 @@ def test_populations_are_in_the_box_and_of_the_asked_size(
         assert all(len(x) == dimension for x in genomes)
         if generation == 0:
             assert genomes[: len(first)] == first[:population]
-        state = through_json(algorithm.tell(state, genomes, scores(algorithm, genomes)))
+        told = scores(algorithm, genomes), traits(algorithm, genomes)
+        state = through_json(algorithm.tell(state, genomes, *told))
         assert state["generation"] == generation + 1
 
 
-@pytest.mark.parametrize("name", ["ga", "nsga2", "random"])
+@pytest.mark.parametrize("name", [one for one in ALGORITHMS if one not in ("cma_es", "sobol")])
 def test_the_first_population_takes_one_value_in_each_slice(name):
     genomes = np.array(ALGORITHMS[name].ask(ALGORITHMS[name].start(4, 10, 0, [])))
     assert (np.sort(np.floor(genomes * 10), axis=0) == np.arange(10)[:, None]).all()
@@ -90,9 +103,9 @@ def test_an_interrupted_search_goes_on_to_the_bit(algorithm, population):
         for _ in range(3):
             resumed = through_json(resumed)
         assert algorithm.ask(resumed) == asked
-        fitness = scores(algorithm, asked)
-        straight = algorithm.tell(straight, asked, fitness)
-        resumed = algorithm.tell(resumed, algorithm.ask(resumed), fitness)
+        told = scores(algorithm, asked), traits(algorithm, asked)
+        straight = algorithm.tell(straight, asked, *told)
+        resumed = algorithm.tell(resumed, algorithm.ask(resumed), *told)
         assert straight == resumed
 
 
@@ -120,8 +133,13 @@ def test_ask_and_tell_change_neither_their_state_nor_global_random_numbers(algor
     state = after(algorithm, 2, first=ENDPOINTS)
     before = copy.deepcopy(state), random.getstate(), np.random.get_state()  # noqa: NPY002
     genomes = algorithm.ask(state)
-    algorithm.tell(state, genomes, scores(algorithm, genomes))
+    told = scores(algorithm, genomes), traits(algorithm, genomes)
+    kept = copy.deepcopy((genomes, told))
+    algorithm.tell(state, genomes, *told)
     assert state == before[0]
+    assert genomes == kept[0]
+    for now, then in zip(told, kept[1], strict=True):
+        np.testing.assert_equal(now, then)
     assert random.getstate() == before[1]
     for now, then in zip(np.random.get_state(), before[2], strict=True):  # noqa: NPY002
         np.testing.assert_array_equal(now, then)
@@ -139,8 +157,11 @@ def test_a_failed_candidate_is_as_if_it_had_not_been_told(algorithm, bad, genera
     holed = fitness.copy()
     holed[failed, -1] = bad
     left = [x for x, gone in zip(genomes, failed, strict=True) if not gone]
-    told = algorithm.tell(state, genomes, holed)
-    assert told == algorithm.tell(state, left, fitness[~failed])
+    extra = traits(algorithm, genomes)
+    told = algorithm.tell(state, genomes, holed, extra)
+    of_left = None if extra is None else extra[~failed]
+    assert told == algorithm.tell(state, left, fitness[~failed], of_left)
+    assert told != algorithm.tell(state, genomes, fitness, extra) or algorithm not in learning
     json.dumps(told, allow_nan=False)
 
 
@@ -173,8 +194,10 @@ def test_one_survivor_is_enough_to_go_on(algorithm):
 def test_what_the_user_can_cause_is_said_plainly(algorithm):
     with pytest.raises(InputError, match="every parameter is held fixed"):
         algorithm.start(0, 8, 0, [])
-    with pytest.raises(InputError, match="population 0 is too small"):
-        algorithm.start(3, 0, 0, [])
+    few = algorithm.smallest_population - 1
+    with pytest.raises(InputError, match=f"population {few} is too small for {algorithm.name!r}"):
+        algorithm.start(3, few, 0, [])
+    assert len(algorithm.ask(algorithm.start(3, few + 1, 0, []))) == few + 1
     if not algorithm.several_objectives:
         state = algorithm.start(3, 4, 0, [])
         with pytest.raises(InputError, match="takes 1 objective, but 2 are given"):
@@ -197,3 +220,52 @@ def test_fitness_of_another_shape_is_refused(algorithm):
         algorithm.tell(state, algorithm.ask(state), np.zeros(4))
     with pytest.raises(ValueError, match=r"4 genomes, but fitness of shape \(3, 1\)"):
         algorithm.tell(state, algorithm.ask(state), np.zeros((3, 1)))
+
+
+@learners
+def test_genomes_that_were_not_asked_are_learnt_from(algorithm):
+    """As when a run is extended by a sweep, or its population was raced."""
+    state = after(algorithm, 2)
+    genomes = np.random.default_rng(0).random((11, 3)).tolist()
+    told = algorithm.tell(state, genomes, scores(algorithm, genomes), traits(algorithm, genomes))
+    assert told != {**state, "generation": 3}
+    assert len(algorithm.ask(through_json(told))) == 7
+
+
+@every_algorithm
+def test_without_traits_an_algorithm_goes_on(algorithm):
+    state = algorithm.start(3, 6, 0, [])
+    for _ in range(3):
+        genomes = algorithm.ask(state)
+        told = algorithm.tell(state, genomes, scores(algorithm, genomes))
+        assert told == algorithm.tell(state, genomes, scores(algorithm, genomes), None)
+        state = through_json(told)
+    assert len(algorithm.ask(state)) == 6
+
+
+@pytest.mark.parametrize("name", [one.name for one in ALGORITHMS.values() if one.traits])
+def test_traits_that_do_not_fit_are_refused(name):
+    algorithm = ALGORITHMS[name]
+    state = algorithm.start(3, 4, 0, [])
+    genomes = algorithm.ask(state)
+    fitness = scores(algorithm, genomes)
+    for shape in [(3, 2), (4,), (4, 2, 1)]:
+        with pytest.raises(ValueError, match="traits of shape"):
+            algorithm.tell(state, genomes, fitness, np.zeros(shape))
+    for value in (-0.1, 1.1, np.inf):
+        with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
+            algorithm.tell(state, genomes, fitness, np.full((4, 2), value))
+
+
+def test_the_registry_says_what_each_algorithm_takes():
+    several = {name for name, one in ALGORITHMS.items() if one.several_objectives}
+    assert several == {"mo_cma_es", "nsga2", "nsga3", "random", "sobol", "spea2"}
+    for name, algorithm in ALGORITHMS.items():
+        assert algorithm.name == name
+        assert algorithm.start(2, 5, 0, [])["algorithm"] == name
+    for name in several:
+        state = ALGORITHMS[name].start(2, 5, 0, [])
+        for _ in range(3):
+            genomes = ALGORITHMS[name].ask(state)
+            x = np.array(genomes)
+            state = ALGORITHMS[name].tell(state, genomes, np.stack([*x.T, 1 - x.sum(axis=1)], 1))

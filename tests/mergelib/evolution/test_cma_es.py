@@ -133,3 +133,94 @@ def test_beats_random_search_ten_times_over(evolve, sphere, seed):
     reached = -evolve(ALGORITHMS["cma_es"], sphere, **budget).fitness.max()
     baseline = -evolve(ALGORITHMS["random"], sphere, **budget).fitness.max()
     assert reached < baseline / 10
+
+
+def resting(state: dict) -> bool:
+    """Whether the distribution is a first one, at whatever mean."""
+    first = cma_es.start(state["dimension"], state["population"], 0, [])
+    return all(state[name] == first[name] for name in PATHS if name != "centroid")
+
+
+def test_starts_again_when_the_best_of_a_generation_has_not_moved(sphere):
+    d, population = 3, 6
+    window = 10 + 30 * d // population
+    state = cma_es.start(d, population, 0, [])
+    for generation in range(3 * window + 2):
+        genomes = cma_es.ask(state)
+        # Only one moves: it shows that others may do what they like.
+        fitness = np.minimum(sphere(np.array(genomes)), -0.5)
+        fitness[0] = -0.5
+        if generation == 4:
+            fitness[1] = -0.4
+        state = cma_es.tell(state, genomes, fitness)
+        # The better one in generation 4 has to leave the window first.
+        restarts = [4 + window, 4 + 2 * window, 4 + 3 * window]
+        assert state["restarts"] == sum(generation >= at for at in restarts)
+        assert resting(state) == (generation in restarts)
+    assert len(state["bests"]) < window
+
+
+def test_starts_again_when_the_steps_have_collapsed_and_keeps_the_best(evolve, sphere):
+    search = evolve(
+        ALGORITHMS["cma_es"], sphere, dimension=4, population=8, generations=260, seed=1
+    )
+    assert search.state["restarts"] >= 1
+    best = int(search.fitness.argmax())
+    assert search.state["incumbent"]["fitness"] == search.fitness[best, 0]
+    assert search.fitness[best, 0] > -1e-15
+    np.testing.assert_array_equal(search.state["incumbent"]["genome"], search.genomes[best])
+    steps = np.ptp(search.genomes.reshape(260, 8, 4), axis=1).max(axis=1)
+    assert steps.min() > 1e-10
+    # The first collapse, and the generation that follows it.
+    at = int(np.flatnonzero(steps[1:] > 1e4 * steps[:-1])[0])
+    assert steps[at] < 1e-7
+    assert steps[at + 1] > 0.1
+
+
+def test_noise_alone_does_not_start_it_again(evolve):
+    rng = np.random.default_rng(0)
+    search = evolve(
+        ALGORITHMS["cma_es"],
+        lambda x: rng.standard_normal((len(x), 1)),
+        dimension=3,
+        population=8,
+        generations=80,
+        seed=0,
+    )
+    assert search.state["restarts"] == 0
+
+
+def test_new_means_are_spread_over_the_box():
+    state = {**cma_es.start(2, 4, 0, []), "sigma": 1e-11}
+    means = []
+    for generation in range(200):
+        now = {**state, "generation": generation}
+        told = cma_es.tell(now, cma_es.ask(now), np.arange(4.0)[:, None])
+        assert told["restarts"] == 1
+        means.append(told["centroid"])
+    np.testing.assert_allclose(np.mean(means, axis=0), 0.5, atol=0.06)
+    np.testing.assert_allclose(np.std(means, axis=0), 12**-0.5, atol=0.03)
+
+
+def test_an_incumbent_that_is_told_again_has_its_newer_fitness():
+    state = cma_es.start(2, 4, 0, [])
+    a, b = [0.2, 0.2], [0.4, 0.4]
+    state = cma_es.tell(state, [a, b], np.array([[0.9], [0.5]]))
+    assert state["incumbent"] == {"genome": a, "fitness": 0.9}
+    lower = cma_es.tell(state, [a], np.array([[0.6]]))
+    assert lower["incumbent"] == {"genome": a, "fitness": 0.6}
+    overtaken = cma_es.tell(state, [a, b], np.array([[0.3], [0.5]]))
+    assert overtaken["incumbent"] == {"genome": b, "fitness": 0.5}
+
+
+def test_a_search_from_before_there_were_restarts_goes_on(sphere):
+    state = cma_es.start(3, 6, 0, [])
+    for _ in range(3):
+        genomes = cma_es.ask(state)
+        state = cma_es.tell(state, genomes, sphere(np.array(genomes)))
+    old = {name: state[name] for name in state if name not in cma_es._NOTHING_KNOWN}
+    genomes = cma_es.ask(old)
+    fitness = sphere(np.array(genomes))
+    told, expected = cma_es.tell(old, genomes, fitness), cma_es.tell(state, genomes, fitness)
+    assert cma_es.ask(told) == cma_es.ask(expected)
+    assert told["bests"] == [fitness.max()]

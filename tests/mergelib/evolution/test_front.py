@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mergelib.evolution.front import hypervolume, non_dominated, spread
+from mergelib.evolution.front import hypervolume, knee, non_dominated, ranks, spread
 
 # Few different values, so that ties, duplicates and failed rows are common.
 grid = st.sampled_from([0.0, 0.25, 0.5, 1.0, np.nan])
@@ -83,3 +83,72 @@ def test_spread_gives_one_of_two_close_neighbours_the_room_of_both():
     x = np.array([0.0, 0.2, 0.5, 0.501, 1.0])
     picked = spread(np.stack([x, 1 - x], axis=1), 4)
     assert sorted(picked.tolist()) in ([0, 1, 2, 4], [0, 1, 3, 4])
+
+
+@given(arrays(np.float64, shapes, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
+def test_ranks_peel_one_front_after_the_other(scores):
+    found = ranks(scores)
+    left = scores.copy()
+    for rank in range(len(scores)):
+        front = non_dominated(left)
+        np.testing.assert_array_equal(found == rank, front)
+        left[front] = np.nan
+        if np.isnan(left).all():
+            break
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 9), st.just(2)), elements=grid | st.floats(0, 1))
+)
+def test_the_knee_is_furthest_from_the_line_through_the_ends(scores):
+    front = [row for row in range(len(scores)) if non_dominated(scores)[row]]
+    if not front:
+        assert knee(scores) is None
+        return
+    low, high = scores[front].min(axis=0), scores[front].max(axis=0)
+    places = {}
+    for row in front:
+        spans = [(v, a, b) for v, a, b in zip(scores[row], low, high, strict=True)]
+        places[row] = [(v - a) / (b - a) if b > a else 0.0 for v, a, b in spans]
+    # The ends are (0, 1) and (1, 0): the distance from a line through two points.
+    (x1, y1), (x2, y2) = (0.0, 1.0), (1.0, 0.0)
+    away = {
+        row: -((x2 - x1) * (y1 - y) - (x1 - x) * (y2 - y1)) / np.hypot(x2 - x1, y2 - y1)
+        for row, (x, y) in places.items()
+    }
+    found = knee(scores)
+    assert found in front
+    assert away[found] >= max(away.values()) - 1e-9
+
+
+def test_the_knee_of_known_fronts():
+    angle = np.linspace(0, np.pi / 2, 19)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    assert knee(circle) == 9
+    assert knee(circle * [100, 0.1] + [5, -3]) == 9
+    bent = np.array([[0.0, 1.0], [0.2, 0.98], [0.5, 0.6], [1.0, 0.0]])
+    assert knee(bent) == 1
+    # Inwards: nothing is above the line, and an end is chosen.
+    assert knee(np.array([[0.0, 1.0], [0.2, 0.2], [1.0, 0.0]])) == 0
+    assert knee(np.array([[0.3, 0.4]])) == 0
+    assert knee(np.array([[np.nan, 1.0], [0.0, 0.0], [1.0, 1.0]])) == 2
+    assert knee(np.full((3, 2), np.nan)) is None
+    assert knee(np.zeros((0, 2))) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_knee_of_three_objectives_is_furthest_from_the_plane_through_the_best(seed):
+    rng = np.random.default_rng(seed)
+    directions = np.concatenate([np.eye(3), rng.dirichlet([2.0] * 3, 15)])
+    scores = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    a, b, c = scores[:3]
+    normal = np.cross(b - a, c - a)
+    away = [(row - a) @ normal / np.linalg.norm(normal) for row in scores]
+    assert knee(scores) == int(np.argmax(away))
+
+
+def test_the_knee_where_one_member_is_the_best_in_two_objectives():
+    scores = np.array([[1.0, 1.0, 0.0], [0.0, 0.2, 1.0], [0.6, 0.7, 0.8]])
+    # Two ends do not span a plane. The sums, each objective from its worst to its best: 2, 1, 2.03.
+    assert knee(scores) == 2
+    assert knee(scores - [[0, 0, 0], [0, 0, 0], [0, 0.1, 0]]) == 0
