@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mergelib.benchmarks.answering import RawAnswers
+from mergelib.benchmarks.answers import NoAnswer, RawAnswers
 from mergelib.benchmarks.items import Benchmark, Item
 from mergelib.errors import InputError
 
@@ -35,14 +35,17 @@ def score(benchmark: Benchmark, items: Sequence[Item], raw: RawAnswers) -> list[
         raw: what was answered, an entry for each item.
 
     Returns:
-        A response for each item. A metric that lm-eval leaves out for an item, or that is not
-        finite, is "not scored", never "wrong".
+        A response for each item. A request without an answer, a metric that lm-eval leaves
+        out for an item, or one that is not finite, is "not scored", never "wrong".
 
     Raises:
         InputError: the metric gives something else than 0 or 1 for an item.
     """
     instances = []
-    for item, answers in zip(items, raw, strict=True):
+    missing = [_missing(answers) for answers in raw]
+    for item, answers, reason in zip(items, raw, missing, strict=True):
+        if reason is not None:
+            continue
         for instance, repeats in zip(item.instances, answers, strict=True):
             asked = copy.copy(instance)
             asked.resps, asked.filtered_resps = list(repeats), {}
@@ -51,11 +54,20 @@ def score(benchmark: Benchmark, items: Sequence[Item], raw: RawAnswers) -> list[
     pipelines[0].apply(instances)
     remaining = iter(instances)
     responses = []
-    for item in items:
+    for item, reason in zip(items, missing, strict=True):
+        if reason is not None:
+            responses.append(Response(None, None, "", reason))
+            continue
         filtered = [next(remaining).filtered_resps[benchmark.filter] for _ in item.instances]
         value = benchmark.task.process_results(item.doc, filtered).get(benchmark.metric)
         responses.append(_response(benchmark, value, _shown(filtered)))
     return responses
+
+
+def _missing(answers: list[Any]) -> str | None:
+    """Why an item cannot be scored; None where each of its requests has an answer."""
+    refused = [a for repeats in answers for a in repeats if isinstance(a, NoAnswer)]
+    return refused[0].reason if refused else None
 
 
 def _shown(filtered: list[Any]) -> str:

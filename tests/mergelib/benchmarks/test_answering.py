@@ -1,5 +1,9 @@
 """Answers and scores are lm-eval's own: held to `simple_evaluate` item by item."""
 
+import copy
+import dataclasses
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,12 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from mergelib.benchmarks.answering import Answerer
-from mergelib.benchmarks.items import open_benchmark
+from mergelib.benchmarks.items import Item, open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import InputError
 from mergelib.merging.resident import ResidentModel
-from mergelib.search import Objective
+from mergelib.sections.objectives import Objective
 
 FEWSHOT = """\
 include: {folder}/zoo_ja{kind}.yaml
@@ -101,18 +105,116 @@ def test_the_size_of_the_batch_does_not_change_what_is_right(
 def test_tokens_and_flops_are_those_that_went_through_the_model(
     resident: ResidentModel, data: Path
 ) -> None:
-    """Multiple choice of one item in a batch of one: every token but each choice's last, once."""
+    """Multiple choice of one item: each token but each choice's last, what is shared once."""
     path = data / "benchmarks" / "zoo_ja_choice.yaml"
     objective = Objective(benchmark=str(path), fresh_items=2, search_items=2)
     item = open_benchmark(objective, "objectives.0", seed=0).pool("search")[0]
-    _, spent = Answerer(resident, 1).answer([item])
-    lengths = [
-        len(resident.tokenizer(prompt + choice)["input_ids"]) - 1
+    texts = [
+        tuple(resident.tokenizer(prompt + choice)["input_ids"][:-1])
         for prompt, choice in (instance.args for instance in item.instances)
     ]
-    assert spent.tokens == sum(lengths)
-    attention = sum(4 * 4 * 128 * n * n / 2 for n in lengths)  # 4 layers, width 128
-    assert spent.flops == pytest.approx(2 * resident.parameter_count * sum(lengths) + attention)
+    depths = [n for n, _ in {(n, text[: n + 1]) for text in texts for n in range(len(text))}]
+    _, spent = Answerer(resident, 1).answer([item])
+    assert spent.tokens == len(depths)
+    attention = sum(4 * 4 * 128 * (n + 0.5) for n in depths)  # 4 layers, width 128
+    assert spent.flops == pytest.approx(2 * resident.parameter_count * len(depths) + attention)
+    _, slow = Answerer(resident, 1, engine="lm_eval").answer([item])
+    assert slow.tokens == sum(map(len, texts))
+    attention = sum(4 * 4 * 128 * len(text) ** 2 / 2 for text in texts)
+    assert slow.flops == pytest.approx(2 * resident.parameter_count * slow.tokens + attention)
+
+
+def test_benchmarks_of_all_kinds_are_asked_together(
+    open_model: Callable[..., ResidentModel], truth: Callable[..., Any]
+) -> None:
+    """The order of items is kept, and what was made ready for a set serves other weights."""
+    resident = open_model("llama")
+    parts = [truth("llama", name) for name in ("choice_5", "text", "rolling", "choice_0")]
+    mixed = [item for four in zip(*(part.items for part in parts), strict=True) for item in four]
+    answerer = Answerer(resident, 8)
+    separate = [answerer.answer(part.items)[0] for part in parts]
+    together, _ = answerer.answer(mixed)
+    expected = [answer for four in zip(*separate, strict=True) for answer in four]
+    assert _rounded(together) == _rounded(expected)
+    weight = resident.parameter("model.norm.weight")
+    assert weight is not None
+    try:
+        weight.mul_(-1)
+        changed, _ = answerer.answer(mixed)
+        anew, _ = Answerer(resident, 8).answer(mixed)
+    finally:
+        weight.mul_(-1)
+    assert _rounded(changed) == _rounded(anew)
+    assert _rounded(changed) != _rounded(together)
+
+
+def _rounded(raw: Any) -> Any:
+    if isinstance(raw, list | tuple):
+        return [_rounded(part) for part in raw]
+    return round(raw, 2) if isinstance(raw, float) else raw
+
+
+@pytest.mark.parametrize("engine", ["auto", "lm_eval"])
+def test_only_what_cannot_be_answered_is_lost(
+    open_model: Callable[..., ResidentModel], truth: Callable[..., Any], engine: Any
+) -> None:
+    choice, text = truth("qwen2", "choice_0"), truth("qwen2", "text")
+    items = [*choice.items[:4], *text.items[:3]]
+    items[1] = _asking(items[1], 1, (items[1].prompt, ""))
+    items[2] = _asking(items[2], 0, (items[2].prompt, " dog" * 500))
+    items[5] = _asking(items[5], 0, (items[5].prompt, {"max_gen_toks": 400}))
+    raw, _ = Answerer(open_model("qwen2"), 8, engine).answer(items)
+    responses = score(choice.benchmark, items[:4], raw[:4])
+    responses += score(text.benchmark, items[4:], raw[4:])
+    reasons = [str(response.reason) for response in responses]
+    assert reasons[1] == "the answer '' has no token of its own"
+    assert "the model takes 400 at a time" in reasons[2]
+    assert reasons[5].startswith("max_gen_toks is 400")
+    assert [r.response for r in responses].count(None) == 3
+    whole = [*choice.samples[:4], *text.samples[:3]]
+    for place in (0, 3, 4, 6):
+        name = "acc" if place < 4 else "exact_match"
+        assert responses[place].value == whole[place][name]
+
+
+def _asking(item: Item, request: int, args: Any) -> Item:
+    changed = copy.copy(item.instances[request])
+    changed.arguments = args
+    instances = (*item.instances[:request], changed, *item.instances[request + 1 :])
+    return dataclasses.replace(item, instances=instances, digest=f"{item.digest} {args}")
+
+
+def test_a_tokenizer_without_a_pad_token_answers_the_same(
+    open_model: Callable[..., ResidentModel], truth: Callable[..., Any]
+) -> None:
+    resident = open_model("qwen2")
+    items = truth("qwen2", "choice_5").items + truth("qwen2", "text").items
+    expected, _ = Answerer(resident, 8).answer(items)
+    pad = resident.tokenizer.pad_token
+    resident.tokenizer.pad_token = None
+    try:
+        assert Answerer(resident, 8).answer(items)[0] == expected
+    finally:
+        resident.tokenizer.pad_token = pad
+
+
+def test_what_the_fast_path_does_not_write_lm_eval_writes(
+    open_model: Callable[..., ResidentModel],
+    truth: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resident = open_model("llama")
+    items = truth("llama", "text").items[:4]
+    monkeypatch.setattr(resident.model.generation_config, "repetition_penalty", 1.5)
+    answerer = Answerer(resident, 8)
+    with caplog.at_level(logging.WARNING):
+        raw, _ = answerer.answer(items)
+        answerer.answer(items)
+    slow, _ = Answerer(resident, 8, engine="lm_eval").answer(items)
+    assert raw == slow
+    said = [r.getMessage() for r in caplog.records if r.name.startswith("mergelib")]
+    assert said == ["text: lm-eval's own back end writes: not the fast path's settings"]
 
 
 def test_a_metric_without_item_scores_of_0_and_1_is_refused(

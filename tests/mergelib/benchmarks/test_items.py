@@ -4,7 +4,7 @@ import pytest
 
 from mergelib.benchmarks.items import items_table, open_benchmark
 from mergelib.errors import InputError
-from mergelib.search import Objective
+from mergelib.sections.objectives import Objective
 
 TEST_ONLY = """\
 include: {folder}/zoo_ja.yaml

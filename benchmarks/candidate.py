@@ -1,0 +1,166 @@
+"""Time one whole candidate of a search: as mergenetic does it, and as a search here does it.
+
+Usage: python -m benchmarks.candidate [--items N] [--methods NAME...] [--batch N] [--json FILE]
+
+Theirs: mergekit's `run_merge` writes a folder, `from_pretrained` reads it, lm-eval's
+`simple_evaluate` asks it, an item at a time as mergenetic does (`--batch`). Ours: the fast backend
+merges into a resident model, which answers, and the answers are scored. Two 5-shot tasks, multiple
+choice of 4 and generation of 64 tokens, of N items each; random Llamas, stored in bfloat16,
+answering in float32; one thread. Each row is one
+method, all its columns measured in the same run: seconds of each stage, processor seconds of the
+whole (`cpu_*`), and `items_differ`, the items whose score is not the same. `seconds_first` is what
+the first candidate of a search takes here, with everything that is kept for the others; `ratio`
+leaves it out, as a search has hundreds of candidates.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.answering import Timed, lm_eval_samples, timed, write_tasks, write_tokenizer
+from benchmarks.merging import SIZES, Models, random_models, recipe
+from benchmarks.record import report
+from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.items import Benchmark, open_benchmark
+from mergelib.benchmarks.scoring import score
+from mergelib.checkpoints import open_checkpoint
+from mergelib.merging.fast.merger import FastMerger
+from mergelib.merging.mergekit import MergekitMerger
+from mergelib.merging.resident import ResidentModel
+from mergelib.recipes import Recipe
+from mergelib.sections.objectives import Objective
+
+METHODS = ("linear", "ties")
+
+THEIR_BATCH = 1
+"""mergenetic leaves lm-eval's default: `HFLM(pretrained=model, device=device)`, commit 08a5f4d0,
+src/mergenetic/optimization/merging_problem.py."""
+
+
+def theirs(asked: Recipe, tasks: dict[str, Benchmark], batch: int) -> dict[str, Timed]:
+    """The stages of a candidate, through the disk and lm-eval."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = MergeConfiguration.model_validate(dict(asked.config))
+        merge = timed(lambda: run_merge(config, folder, MergeOptions(quiet=True)))
+
+        def load() -> tuple[Any, Any]:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+        loaded = timed(load)
+        model, tokenizer = loaded.result
+        evaluate = timed(
+            lambda: [
+                sample[benchmark.metric]
+                for path, benchmark in tasks.items()
+                for sample in lm_eval_samples(model, tokenizer, path, _numbers(benchmark), batch)
+            ]
+        )
+    return {"merge": merge, "load": loaded, "evaluate": evaluate}
+
+
+def _numbers(benchmark: Benchmark) -> list[int]:
+    return sorted(int(item.item_id.split("/")[1]) for item in benchmark.pool("search"))
+
+
+class Ours:
+    """What a search keeps in memory, and the stages of a candidate."""
+
+    def __init__(self, models: Models, tasks: dict[str, Benchmark]) -> None:
+        """Load the base model once."""
+        names = (models.base, *models.endpoints)
+        checkpoints = {name: open_checkpoint(name, name) for name in names}
+        resident = ResidentModel(checkpoints[models.base], "cpu", "float32")
+        self._fast = FastMerger(MergekitMerger(checkpoints, seed=0), resident)
+        self._answerer = Answerer(resident, "auto")
+        self._tasks = list(tasks.values())
+
+    def stages(self, asked: Recipe) -> dict[str, Timed]:
+        """One candidate."""
+        parts = [benchmark.pool("search") for benchmark in self._tasks]
+        merge = timed(lambda: self._fast.write(asked))
+        answer = timed(lambda: self._answerer.answer([i for part in parts for i in part])[0])
+        answers = iter(answer.result)
+
+        def scores() -> list[float | None]:
+            return [
+                response.value
+                for benchmark, part in zip(self._tasks, parts, strict=True)
+                for response in score(benchmark, part, [next(answers) for _ in part])
+            ]
+
+        return {"merge": merge, "answer": answer, "score": timed(scores)}
+
+
+def measure(
+    method: str, models: Models, tasks: dict[str, Benchmark], repeats: int, batch: int
+) -> dict[str, Any]:
+    """One row: a method."""
+    asked = recipe(method, models)
+    their = theirs(asked, tasks, batch)
+    ours = Ours(models, tasks)
+    first = ours.stages(asked)
+    runs = [ours.stages(asked) for _ in range(repeats)]
+    middle = {
+        stage: statistics.median(run[stage].wall for run in runs)
+        for stage in ("merge", "answer", "score")
+    }
+    cpu = statistics.median(sum(stage.cpu for stage in run.values()) for run in runs)
+    pairs = zip(their["evaluate"].result, runs[0]["score"].result, strict=True)
+    theirs_whole = sum(stage.wall for stage in their.values())
+    return {
+        "method": method,
+        "their_batch": batch,
+        "items": sum(len(benchmark.pool("search")) for benchmark in tasks.values()),
+        **{f"seconds_their_{name}": stage.wall for name, stage in their.items()},
+        **{f"seconds_{name}": seconds for name, seconds in middle.items()},
+        "seconds_theirs": theirs_whole,
+        "seconds": sum(middle.values()),
+        "seconds_first": sum(stage.wall for stage in first.values()),
+        "cpu_theirs": sum(stage.cpu for stage in their.values()),
+        "cpu_seconds": cpu,
+        "ratio": theirs_whole / sum(middle.values()),
+        "ratio_cpu": sum(stage.cpu for stage in their.values()) / cpu,
+        "items_differ": sum(bool(one != other) for one, other in pairs),
+    }
+
+
+def prepare(folder: Path, size: str, items: int) -> tuple[Models, dict[str, Benchmark]]:
+    """Write three models and two tasks."""
+    paths = write_tasks(folder, items)
+    models = random_models(size, "bfloat16", folder)
+    for model in (models.base, *models.endpoints):
+        write_tokenizer(Path(model), folder, SIZES[size]["vocab_size"])
+    objectives = {path: Objective(benchmark=path, search_items=items) for path in paths}
+    return models, {p: open_benchmark(o, "tasks", seed=0) for p, o in objectives.items()}
+
+
+def main() -> None:
+    """Measure each method and print the table."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--size", choices=SIZES, default="162M")
+    parser.add_argument("--items", type=int, default=30, help="of each task")
+    parser.add_argument("--batch", type=int, default=THEIR_BATCH, help="of lm-eval")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models, tasks = prepare(Path(folder), given.size, given.items)
+        rows = [
+            measure(method, models, tasks, given.repeats, given.batch) for method in given.methods
+        ]
+    report("candidate", rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
