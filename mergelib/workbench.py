@@ -125,6 +125,7 @@ class Workbench:
             name: Pools(
                 search=[item.item_id for item in benchmark.pool("search")],
                 fresh=[item.item_id for item in benchmark.pool("fresh")],
+                continuous=benchmark.graded,
             )
             for name, benchmark in self.benchmarks.items()
         }

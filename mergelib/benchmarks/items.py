@@ -26,6 +26,9 @@ Pool = Literal["search", "fresh"]
 _FEWSHOT_SEED = 1234
 """lm-eval's default, so that few-shot examples are those of a plain `lm_eval` run."""
 
+_RIGHT_OR_WRONG = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"}
+"""lm-eval's metrics that are 0 or 1 for every item."""
+
 _LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -93,6 +96,11 @@ class Benchmark:
     filter: str
     higher_is_better: bool
     items: tuple[Item, ...]
+
+    @property
+    def graded(self) -> bool:
+        """Whether an item's score may lie between 0 and 1."""
+        return self.metric not in _RIGHT_OR_WRONG
 
     def pool(self, pool: Pool) -> list[Item]:
         """The items of one pool."""

@@ -14,8 +14,9 @@ class Response(NamedTuple):
     """One model's scored answer to one item.
 
     Attributes:
-        response: 1 right, 0 wrong, None not scored.
-        value: the metric as lm-eval computes it; None where there is none.
+        response: 1 right, 0 wrong, None not scored or graded in between.
+        value: the metric as lm-eval computes it, one minus it where lower is better; None where
+            there is none.
         answer: the filtered text, or the chosen answer's number.
         reason: why it was not scored; None where it was.
     """
@@ -39,7 +40,7 @@ def score(benchmark: Benchmark, items: Sequence[Item], raw: RawAnswers) -> list[
         out for an item, or one that is not finite, is "not scored", never "wrong".
 
     Raises:
-        InputError: the metric gives something else than 0 or 1 for an item.
+        InputError: the metric gives something outside 0 to 1 for an item.
     """
     instances = []
     missing = [_missing(answers) for answers in raw]
@@ -84,10 +85,10 @@ def _response(benchmark: Benchmark, value: Any, answer: str) -> Response:
         value = getattr(value, "item", lambda: math.nan)()
     if not math.isfinite(value):
         return Response(None, None, answer, f"{benchmark.metric} is not a finite number")
-    if value not in (0, 1):
+    if not 0 <= value <= 1:
         raise InputError(
             f"objectives: {benchmark.name}: {benchmark.metric} gives {value:g} for an item; "
-            "only metrics that are 0 or 1 for each item can be searched"
+            "only metrics between 0 and 1 for each item can be searched"
         )
-    right = value == 1 if benchmark.higher_is_better else value == 0
-    return Response(int(right), float(value), answer, None)
+    good = float(value if benchmark.higher_is_better else 1 - value)
+    return Response(int(good) if good in (0, 1) else None, good, answer, None)

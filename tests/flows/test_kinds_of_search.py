@@ -1,4 +1,4 @@
-"""What a search file can ask for beside the plain search: each kind, whole, on the shipped models."""
+"""What a search file can ask for beside the plain search, each whole, on the shipped models."""
 
 import json
 from pathlib import Path
@@ -222,3 +222,40 @@ def test_algorithms_that_look_at_more_than_fitness_are_told_more(
         assert len({elite["cell"] for elite in state["elites"]}) > 1
     else:
         assert {len(answers) for answers in state["responses"]} == {10}
+
+
+GRADED = """\
+def grade(doc, results):
+    # The share of the target's digits that are there, from the right.
+    digits, given = doc["target"], results[0]
+    pairs = zip(reversed(digits), reversed(given))
+    return {"digits": sum(a == b for a, b in pairs) / len(digits)}
+"""
+
+
+@pytest.mark.parametrize("estimator", ["parent_irt", "mean"])
+def test_graded_scores_are_searched_and_their_means_reported(
+    tmp_path: Path, estimator: str
+) -> None:
+    for name in ("_zoo_generate", "zoo_items.py"):
+        (tmp_path / name).write_text((DATA / "benchmarks" / name).read_text())
+    (tmp_path / "items").symlink_to(DATA / "benchmarks" / "items")
+    (tmp_path / "grading.py").write_text(GRADED)
+    task = (
+        "include: _zoo_generate\ntask: graded\ndataset_kwargs: {language: ja}\n"
+        "process_results: !function grading.grade\n"
+        "metric_list:\n  - {metric: digits, aggregation: mean, higher_is_better: true}\n"
+    )
+    (tmp_path / "graded.yaml").write_text(task)
+    content = _short("graded")
+    content["objectives"][0]["benchmark"] = str(tmp_path / "graded.yaml")
+    content["fitness"]["estimator"] = estimator
+    run = run_search(content, tmp_path / "store")
+    answers = run.table("responses/fresh.parquet").to_pylist()
+    assert any(0 < row["value"] < 1 and row["response"] is None for row in answers)
+    for row in run.table("finalists.parquet").to_pylist():
+        values = [a["value"] for a in answers if a["model"] == row["model"]]
+        assert row["score"] == pytest.approx(np.mean(values))
+        assert row["low"] <= row["score"] <= row["high"]
+    threshold = run.table("bank.parquet")["threshold"][0].as_py()
+    assert 0 <= threshold < 1
