@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.server import configure
 from mergelib.files import read_json
+from mergelib.finalists import front_hypervolume
 from mergelib.runs import Run
 from mergelib.search_file import load_search
 
@@ -14,63 +15,103 @@ _SEARCHING = ("search", "rung", "challengers")
 """What the stages of the ledger in which candidates answer begin with."""
 
 
+WAYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "random": ("evolution.algorithm=random",),
+    "racing": ("fitness.racing=true",),
+    "informative": ("fitness.selection=informative",),
+    "mean": ("fitness.estimator=mean",),
+    "full": ("fitness.estimator=full",),
+    "nsga2": ("evolution.algorithm=nsga2",),
+    "mo_cma_es": ("evolution.algorithm=mo_cma_es",),
+    "weighted": (
+        "evolution.algorithm=cma_es",
+        "objectives.0.weight=1",
+        "objectives.1.weight=1",
+    ),
+}
+"""What each way overrides in the search file; `default` is the file as it is."""
+
+
 def run_searches(
-    file: Path, ways: Mapping[str, Sequence[str]], seeds: Sequence[int], store: Path
+    file: Path,
+    ways: Sequence[str],
+    seeds: Sequence[int],
+    store: Path,
+    *,
+    population: int,
+    candidates: int,
 ) -> Iterator[dict[str, Any]]:
     """Run a search file in several ways.
 
     Args:
         file: the search file.
-        ways: what each way overrides in it, "key=value" each, by the way's name.
+        ways: keys of `WAYS`.
         seeds: each way is run with each.
         store: the runs' store, which they share: what one has answered no other answers again.
+        population: candidates in a generation.
+        candidates: in all; rounded down to whole generations.
 
     Yields:
-        A row for each run: the winner's score on fresh items, that of the best uniform merge, of
-        the best endpoint; of several objectives the hypervolume; and what it answered.
+        A row for each run, see `outcome`.
     """
     configure(store)
+    # Prefect reads its settings when it is first imported: not before this line.
     from flows.evolve import evolve
 
+    budget = [
+        f"evolution.population={population}",
+        f"evolution.generations={candidates // population}",
+    ]
     for seed in seeds:
-        for way, overrides in ways.items():
-            name = f"{way}-{seed}"
-            search = load_search(file, [*overrides, f"seed={seed}", f"name={name}"])
-            run = Run(Path(evolve(search, str(store))))
+        for way in ways:
+            own = [*WAYS[way], *budget, f"seed={seed}", f"name={way}-{seed}"]
+            run = Run(Path(evolve(load_search(file, own), str(store))))
             yield {"search": file.stem, "algorithm": way, "seed": seed, **outcome(run)}
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """What came of a finished run."""
-    from mergelib.finalists import front_hypervolume
+    """What came of a finished run: budgets, and scores on fresh items.
 
+    `hypervolume` is what all finalists dominate on the fresh items, the winner's or the front's
+    members with the others; None with one objective.
+    """
     ledger = read_json(run.path("ledger.json"))
     table = run.table("finalists.parquet")
     rows = table.to_pylist()
     names = list(dict.fromkeys(row["benchmark"] for row in rows))
-    searching = [
-        cost for stage, cost in ledger["stages"].items() if stage.startswith(_SEARCHING)
-    ]
-    told: dict[str, Any] = {
+    searching = [cost for stage, cost in ledger["stages"].items() if stage.startswith(_SEARCHING)]
+
+    def best(role: str) -> float | None:
+        first = [
+            row["score"] for row in rows if row["role"] == role and row["benchmark"] == names[0]
+        ]
+        return max(first, default=None)
+
+    return {
         "items": run.search.fitness.items,
         "candidates": sum(run.generation(n).num_rows for n in range(run.finished_generations())),
         "answers": sum(cost["items"] for cost in searching),
         "answers_all": ledger["spent"]["items"],
+        "fresh_score": best("winner"),
+        "uniform": best("uniform"),
+        "endpoint": best("endpoint"),
+        "hypervolume": front_hypervolume(table, names, ["winner", "finalist"])
+        if len(names) > 1
+        else None,
         "seconds": sum(cost["seconds"] for cost in searching),
     }
-    for role in ("winner", "uniform", "endpoint"):
-        scores = [row["score"] for row in rows if row["role"] == role]
-        told["fresh_score" if role == "winner" else role] = max(scores, default=None)
-    if len(names) > 1:
-        told["hypervolume"] = front_hypervolume(table, names, ["winner"])
-        told["hypervolume_endpoints"] = front_hypervolume(table, names, ["endpoint"])
-    return told
 
 
-def medians(rows: Sequence[Mapping[str, Any]], what: str) -> dict[str, float]:
-    """The median over the seeds of one column, by way."""
-    by_way: dict[str, list[float]] = {}
+def medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each way: medians over the seeds."""
+    numbers = ("answers", "answers_all", "fresh_score", "uniform", "endpoint", "hypervolume")
+    of_ways: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row.get(what) is not None:
-            by_way.setdefault(str(row["algorithm"]), []).append(float(row[what]))
-    return {way: statistics.median(values) for way, values in by_way.items()}
+        of_ways.setdefault(str(row["algorithm"]), []).append(row)
+    told = []
+    for way, own in of_ways.items():
+        known = {n: [float(row[n]) for row in own if row[n] is not None] for n in numbers}
+        middle = {n: statistics.median(values) if values else None for n, values in known.items()}
+        told.append({"algorithm": way, "seeds": len(own), **middle})
+    return told

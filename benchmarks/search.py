@@ -15,6 +15,13 @@ gap than random search's of the same seed. Random search is always among the alg
 MAP-Elites is told the first two genes as descriptors. Natural niches is told no responses: there
 are no items here, so it shows only what it does without.
 
+`--merges SEARCH.yaml` runs a real search in several ways instead, ten seeds each, with as many
+candidates as the first of `--candidates` in generations of `--population`: `benchmarks.merges.WAYS`
+has the ways. `fresh_score` is the winner's on items that the search never used, `uniform` that of
+the best uniform merge, `answers` the items that candidates answered.
+
+    python -m benchmarks.search --merges data/searches/zoo-ja.yaml --population 8 --candidates 64
+
 `--pymoo` compares the fronts of ZDT1 and DTLZ2 with those of pymoo's algorithms of the same budget,
 without noise. PYTHON is an interpreter that has pymoo; this project does not need it.
 """
@@ -22,6 +29,7 @@ without noise. PYTHON is an interpreter that has pymoo; this project does not ne
 import argparse
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -32,6 +40,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.functions import FUNCTIONS, FloatArray, Function
+from benchmarks.merges import WAYS, medians, run_searches
 from benchmarks.record import report
 from mergelib.evolution.algorithms import ALGORITHMS, Algorithm
 from mergelib.evolution.front import non_dominated
@@ -273,9 +282,20 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=12)
     parser.add_argument("--candidates", nargs="+", type=int, default=list(CANDIDATES))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--merges", metavar="SEARCH.yaml", type=Path, help="run a real search")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["default", "random", "racing"])
     parser.add_argument("--pymoo", metavar="PYTHON", help="compare with pymoo, which it has")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if given.merges is not None:
+        budget = {"population": given.population, "candidates": given.candidates[0]}
+        with tempfile.TemporaryDirectory() as store:
+            rows = list(
+                run_searches(given.merges, given.ways, range(given.seeds), Path(store), **budget)
+            )
+        report("search", rows, given.json)
+        report("search, medians", medians(rows), None)
+        return
     if given.pymoo:
         rows = list(against_pymoo(given.pymoo, given.functions, given.seeds))
         report("search-pymoo", rows, given.json)
