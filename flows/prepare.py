@@ -8,6 +8,7 @@ from flows.progress import progress
 from mergelib.calibration import all_asked, calibration_plan
 from mergelib.fitness import judge_of
 from mergelib.runs import Run
+from mergelib.tables import combined
 from tasks.calibration import calibrate
 from tasks.candidates import answered
 from tasks.extraction import extract
@@ -40,11 +41,14 @@ def prepare(run: str) -> None:
     record(run, "prepare", answers)
     calibrate(run)
 
-    anchors = judge_of(folder).anchors
+    rungs = judge_of(folder).rungs
     sweep = bench.space.uniform_sweep()
     answers = []
     for number, genome in enumerate(sweep):
         progress.at(f"uniform merge {number + 1} answers")
         recipe = bench.space.decode(genome).to_yaml()
-        answers.append(answered(folder, recipe, anchors, f"uniform {number}", "uniform"))
+        # Rung by rung, so that a race finds them answered.
+        label = f"uniform {number}"
+        parts = [answered(folder, recipe, asked, label, "uniform") for asked in rungs]
+        answers.append(combined(parts))
     estimate(run, None, sweep, answers)

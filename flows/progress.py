@@ -16,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from mergelib.goals import told
+
 _FIRST, _EVERY = 1, 5
 """Which generations get a line of their own where there is no terminal to draw a bar on."""
 
@@ -75,10 +77,7 @@ class SearchProgress:
         """A generation is finished; without a terminal not each one gets a line."""
         live = self._console is not None and self._console.is_terminal
         if live or number + 1 in (_FIRST, of) or (number + 1) % _EVERY == 0:
-            self.say(
-                f"  generation {number + 1} of {of}: best estimate {100 * best:.1f} % "
-                f"({seconds:.0f} s)"
-            )
+            self.say(f"  generation {number + 1} of {of}: best {told(best)} ({seconds:.0f} s)")
 
 
 progress = SearchProgress()

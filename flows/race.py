@@ -35,7 +35,9 @@ def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[An
     """
     settings = run.search.fitness.race
     parts: list[list[Answered]] = [[] for _ in recipes]
-    racers = list(range(len(recipes)))
+    # A recipe that is there twice races once, so that it cannot be ahead of itself.
+    first = {recipe: number for number, recipe in reversed(list(enumerate(recipes)))}
+    racers = sorted(first.values()) if settings else list(range(len(recipes)))
     for rung, asked in enumerate(judge.rungs):
         stage = "search" if settings is None else f"rung {rung + 1}"
         for individual in racers:
@@ -46,7 +48,10 @@ def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[An
             so_far = [combined(parts[individual]) for individual in racers]
             fitness = judge.fitness(responses_table(so_far), [one.model for one in so_far])
             racers = [racers[row] for row in survivors(fitness, settings.keep)]
-    return [combined(own) for own in parts]
+    return [
+        combined(own) if own else combined(parts[first[recipe]])._replace(reused=True)
+        for own, recipe in zip(parts, recipes, strict=True)
+    ]
 
 
 def challenge(
@@ -72,4 +77,6 @@ def challenge(
         return raced
     label = f"{generation}.{row} challenger"
     more = answered(run, recipes[row], further, label, "challengers")
+    if more.evaluation["status"] != "ok":
+        return raced
     return [*raced[:row], combined([raced[row], more]), *raced[row + 1 :]]

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mergelib.errors import InputError
 from mergelib.files import read_json
+from mergelib.goals import told
 from mergelib.report import Result, percent, signed
 from mergelib.runs import Run
 from mergelib.stopping import is_finished
@@ -38,7 +39,7 @@ def print_result(run: Run, console: Console) -> None:
         f"Cost: {result.saving}; {spent['tokens']:,} tokens, {spent['flops']:.2e} FLOPs.",
         soft_wrap=True,
     )
-    kind = "winner" if len(result.names) == 1 else "front"
+    kind = "front" if run.search.front else "winner"
     console.print(f"Models: {run.path(kind)}\nReport: {run.path('report.html')}\n", soft_wrap=True)
 
 
@@ -65,7 +66,7 @@ def print_status(folder: Path, console: Console) -> None:
             for fitness in run.generation(number)["fitness"].to_pylist()
             if fitness is not None
         )
-        console.print(f"best estimate so far: {percent(best)} %")
+        console.print(f"best so far: {told(best)}")
     answered = sum(not event["reused"] for event in run.events())
     console.print(f"evaluations answered: {answered}")
     console.print("The command that started it goes on where it stopped.")

@@ -59,10 +59,14 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
     for name, benchmark in bench.benchmarks.items():
         items = [item.item_id for item in benchmark.pool("search")]
         matrix = calibration_matrix(bench, responses, name, models, items)
-        for endpoint, digest in zip(search.endpoints, endpoints, strict=True):
+        needed = dict(zip(search.endpoints, endpoints, strict=True))
+        limit = bench.goals.constraints.get(name)
+        if limit is not None and limit.below_base is not None:
+            needed[str(search.base)] = bench.model_digest(str(search.base))
+        for model, digest in needed.items():
             if np.isnan(matrix[models.index(digest)]).all():
                 why = _commonest(responses["reason"].to_pylist())
-                raise InputError(f"{name}: no answer of {endpoint} can be scored: {why}")
+                raise InputError(f"{name}: no answer of {model} can be scored: {why}")
         given = bench.given.banks.get(name)
         c = given.threshold if given else None
         c = _threshold(matrix) if c is None else c

@@ -37,7 +37,7 @@ mergeflow {{ version }} with {{ search.evolution.algorithm }}.
 {%- endfor %}
 
 The search did not see these items.
-{%- if rows | length > 1 %} The model is a member of a front that was chosen on them, which flatters
+{%- if search.front %} The model is a member of a front that was chosen on them, which flatters
 it a little.{% endif %} Scores are percentages, from answers computed in {{ dtype }}; the weights
 are {{ search.merge.export_dtype }}.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,12 +179,16 @@ class Judge:
         chosen = set(items)
         return [item for item in self._scales[name].items if item in chosen]
 
-    def estimate(self, responses: pa.Table, models: Sequence[str]) -> dict[str, Estimates]:
+    def estimate(
+        self, responses: pa.Table, models: Sequence[str], *, beyond_anchors: bool = False
+    ) -> dict[str, Estimates]:
         """Estimate models' accuracy on each benchmark's search pool.
 
         Args:
             responses: to items of the search pools; others are passed over.
             models: digests.
+            beyond_anchors: whether other items than the anchors were answered too, so that the
+                anchors' weights do not hold.
 
         Returns:
             For each benchmark the models' estimates; NaN for one without a scored response.
@@ -192,14 +196,18 @@ class Judge:
         return {
             name: self._estimator(
                 response_matrix(responses, name, models, scale.items, scale.threshold),
-                scale.context,
+                replace(scale.context, weights=None, clustered_anchors=False)
+                if beyond_anchors
+                else scale.context,
             )
             for name, scale in self._scales.items()
         }
 
-    def fitness(self, responses: pa.Table, models: Sequence[str]) -> NDArray[np.float64]:
+    def fitness(
+        self, responses: pa.Table, models: Sequence[str], *, beyond_anchors: bool = False
+    ) -> NDArray[np.float64]:
         """What the optimiser is told of models: (n, k), maximised; see `Goals.fitness`."""
-        return self._told(self.estimate(responses, models))
+        return self._told(self.estimate(responses, models, beyond_anchors=beyond_anchors))
 
     def raced(self, answered: Sequence[Answered]) -> NDArray[np.float64]:
         """The fitness of a generation, (n, k), in which the dropped are not ahead of the others."""

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mergelib.errors import SearchError
 from mergelib.sections.objectives import Constraint
 
 FloatArray = NDArray[np.float64]
@@ -43,13 +44,23 @@ class Goals:
 
         Args:
             base: the base model's scores on the same items; may be empty without `below_base`.
+
+        Raises:
+            SearchError: the base could not be scored, and a limit is below its score.
         """
-        return {
+        floors = {
             name: constraint.at_least
             if constraint.at_least is not None
             else base[name] - (constraint.below_base or 0.0)
             for name, constraint in self.constraints.items()
         }
+        for name, floor in floors.items():
+            if np.isnan(floor):
+                raise SearchError(
+                    f"constraints: {name}: the base model has too few scored answers for a limit "
+                    "below its score; the same command tries again"
+                )
+        return floors
 
     def fitness(self, scores: FloatArray, base: Mapping[str, float]) -> FloatArray:
         """The fitness of models.
@@ -75,6 +86,13 @@ class Goals:
         fitness = np.where(short[:, None] > 0, -short[:, None], fitness)
         failed = np.isnan(scores).any(axis=1, keepdims=True)
         return np.where(failed, np.nan, fitness)
+
+
+def told(fitness: float) -> str:
+    """A fitness in words: an estimate, or by how much limits are not kept."""
+    if fitness < 0:
+        return f"breaks a constraint by {-100 * fitness:.1f} points"
+    return f"estimate {100 * fitness:.1f} %"
 
 
 def estimates_of(table: pa.Table, names: tuple[str, ...]) -> FloatArray:

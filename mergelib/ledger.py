@@ -7,6 +7,9 @@ from typing import Any
 from mergelib.files import read_json
 from mergelib.runs import Run
 
+_OF_THE_END = ("deciding", "fresh")
+"""Stages that come after the last generation: they stop no search that is extended."""
+
 COSTS = ("items", "tokens", "flops", "seconds")
 
 
@@ -54,8 +57,8 @@ def account(events: Iterable[Mapping[str, Any]], items_of_all_benchmarks: int) -
 
 
 def spent(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The cost of all different evaluations so far; see `account`."""
-    return _sum(_each_once(events))
+    """The cost of all different evaluations so far, those of a search's end left out."""
+    return _sum(event for event in _each_once(events) if event["stage"] not in _OF_THE_END)
 
 
 def _each_once(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -149,6 +149,9 @@ class PathSpace:
         for one, other in permutations(range(len(self._search.endpoints)), 2):
             for quarters in (1, 2, 3):
                 first = self._length * quarters // 4
-                sweep.append(self._path_of([one] * first + [other] * (self._length - first)))
-            sweep.append(self._path_of([(one, other)[n % 2] for n in range(self._length)]))
-        return [list(genome) for genome in dict.fromkeys(map(tuple, sweep))]
+                if 0 < first < self._length:
+                    sweep.append(self._path_of([one] * first + [other] * (self._length - first)))
+            if self._length > 1:
+                sweep.append(self._path_of([(one, other)[n % 2] for n in range(self._length)]))
+        # One layer leaves no merge by hand but an endpoint.
+        return [list(genome) for genome in dict.fromkeys(map(tuple, sweep or self.corners()))]

@@ -1,5 +1,6 @@
 """The end of a search in words, tables and a picture: one self-contained page."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,17 +71,26 @@ class Result:
         """The outcome in one or two sentences."""
         if self.run.search.front:
             table = self.run.table("finalists.parquet")
-            front = front_hypervolume(table, self.names, ["winner"])
-            endpoints = front_hypervolume(table, self.names, ["endpoint"])
+            front = front_hypervolume(table, self.objectives, ["winner"])
+            endpoints = front_hypervolume(table, self.objectives, ["endpoint"])
             members = len(self.with_role("winner")) // len(self.names)
             if not members:
-                return "No merge is better than the endpoints at anything: nothing is exported."
-            return (
+                limits = " and keeps the constraints" if self.run.search.constraints else ""
+                return (
+                    f"No merge is better than the endpoints at anything{limits}: nothing is "
+                    "exported."
+                )
+            sentence = (
                 f"A front of {members} models. On fresh items it dominates {percent(front)} % of "
                 f"the space of scores; the endpoints dominate {percent(endpoints)} %."
             )
+            return " ".join([sentence, *self.constraints])
         winners = [row for row in self.with_role("winner") if row["benchmark"] in self.objectives]
-        return " ".join([*map(self._won, winners), *self.constraints])
+        sentences = [*map(self._won, winners), *self.constraints]
+        if len(winners) > 1:
+            (mean,) = (r["score"] for r in self._weighted_rows() if r["role"] == "winner")
+            sentences.insert(0, f"The winner's weighted mean is {percent(mean)} %.")
+        return " ".join(sentences)
 
     def _won(self, winner: Mapping[str, Any]) -> str:
         """What is said of one best model's score on one objective."""
@@ -214,6 +224,7 @@ def render_report(result: Result) -> str:
     """The whole page as HTML, with everything it shows inside it."""
     run, search, ledger = result.run, result.run.search, result.ledger
     winners = result.with_role("winner")
+    bank = run.table("bank.parquet").select(["benchmark", "anchor", "rung"]).to_pylist()
     deciding = run.table("responses/deciding.parquet").group_by(["benchmark", "item_id"])
     environment = Environment(undefined=StrictUndefined, autoescape=True)
     template = environment.from_string(
@@ -232,6 +243,8 @@ def render_report(result: Result) -> str:
         ledger=ledger,
         costs=result.cost_lines,
         result=result,
+        anchors=max(Counter(row["benchmark"] for row in bank if row["anchor"]).values()),
+        rungs=1 + max(row["rung"] for row in bank if row["anchor"]),
         optimism=[
             (row["benchmark"], row["estimate"] - row["score"])
             for row in winners

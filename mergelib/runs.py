@@ -124,6 +124,10 @@ class Run:
         """The table of a finished generation."""
         return self.table(_generation_file(generation))
 
+    def spent(self, generation: int) -> Any:
+        """What the search had cost after a finished generation; see `mergelib.ledger.spent`."""
+        return read_json(self.folder / _spent_file(generation))
+
     def state(self, generation: int) -> Any:
         """The optimiser's state after a finished generation."""
         return read_json(self.folder / _state_file(generation))
@@ -142,8 +146,9 @@ class Run:
         """Write a generation's table; the generation counts once its state is written too."""
         write_table(self.folder / _generation_file(generation), table)
 
-    def write_state(self, generation: int, state: Any) -> None:
-        """Write the optimiser's state after a generation, which finishes it."""
+    def write_state(self, generation: int, state: Any, spent: Any) -> None:
+        """Write the cost so far and the optimiser's state after a generation, which finishes it."""
+        write_json(self.folder / _spent_file(generation), spent)
         write_json(self.folder / _state_file(generation), state)
 
     def gather_responses(self) -> None:
@@ -260,6 +265,10 @@ def _generation_file(generation: int) -> str:
 
 def _state_file(generation: int) -> str:
     return f"state/{generation:04d}.json"
+
+
+def _spent_file(generation: int) -> str:
+    return f"state/{generation:04d}.spent.json"
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

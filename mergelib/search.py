@@ -106,6 +106,17 @@ class Search(Section):
                 f"evolution.population: {evolution.population} is too small for {name!r}; give at "
                 f"least {algorithm.smallest_population}"
             )
+        if algorithm.traits == "responses" and self.constraints:
+            raise ValueError(
+                f"constraints: {name!r} goes by single items, of which no limit can be held; "
+                "choose another evolution.algorithm"
+            )
+        weighing = self.fitness.estimator in ("weighted", "gp_irt", "gmp_irt")
+        if self.fitness.race and self.fitness.selection == "clustered" and weighing:
+            raise ValueError(
+                "fitness.racing: the weights of clustered items hold for all of them together, and "
+                f"{self.fitness.estimator} goes by them; choose another selection or estimator"
+            )
         if evolution.descriptors == "scores" and len(self.objectives) + len(self.constraints) < 2:
             raise ValueError(
                 "evolution.descriptors: scores needs two benchmarks and the file has one; allowed: "

@@ -88,10 +88,11 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
         document["base"] = absolute(document["base"])
     if isinstance(document.get("endpoints"), list):
         document["endpoints"] = [absolute(endpoint) for endpoint in document["endpoints"]]
-    objectives = document.get("objectives")
-    for objective in objectives if isinstance(objectives, list) else []:
-        if isinstance(objective, dict) and "benchmark" in objective:
-            objective["benchmark"] = absolute(objective["benchmark"])
+    for key in ("objectives", "constraints"):
+        asked = document.get(key)
+        for entry in asked if isinstance(asked, list) else []:
+            if isinstance(entry, dict) and "benchmark" in entry:
+                entry["benchmark"] = absolute(entry["benchmark"])
     fitness = document.get("fitness")
     calibration = fitness.get("calibration") if isinstance(fitness, dict) else None
     if isinstance(calibration, dict) and calibration.get("source", "self") != "self":

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mergelib.evolution.front import hypervolume
 from mergelib.fitness import Judge, judge_of
-from mergelib.ledger import is_reported, spent
+from mergelib.ledger import is_reported
 from mergelib.runs import Run
 
 
@@ -17,8 +17,8 @@ def is_finished(run: Run) -> bool:
 def reason_to_stop(run: Run) -> str | None:
     """Why no further generation is asked for; None if one is.
 
-    It follows from what is in the run folder, so that a resumed run stops where an uninterrupted
-    one does; a limit that is raised later lets it go on.
+    It follows from what was written with the last finished generation, so that a resumed run stops
+    where an uninterrupted one does; a limit that is raised later lets it go on.
 
     Args:
         run: a prepared run; all its generations so far are finished.
@@ -36,7 +36,7 @@ def reason_to_stop(run: Run) -> str | None:
         flat = done - 1 - int(np.argmax(best >= best[-1] - 1e-12))
         if stop.plateau is not None and flat >= stop.plateau:
             return f"no better candidate in {flat} generations (evolution.stop.plateau)"
-    cost = spent(run.events())
+    cost = run.spent(done - 1)
     hours = cost["seconds"] / 3600
     if stop.hours is not None and hours >= stop.hours:
         return f"merging and answering took {hours:.2f} hours (evolution.stop.hours)"

@@ -48,17 +48,18 @@ def combined(parts: Sequence[Answered]) -> Answered:
         parts: at least one, of one model.
 
     Returns:
-        All responses; costs are added up. It is failed if the last part is, and keeps what the
-        parts before it have answered.
+        All responses; costs are added up. If a part failed, all of it counts as failed, with that
+        part's reason and no responses.
     """
     asked: dict[str, list[str]] = {}
-    evaluation: Evaluation = {**parts[-1].evaluation, "responses": {}}
+    broken = [part for part in parts if part.evaluation["status"] != "ok"]
+    evaluation: Evaluation = {**(broken or parts)[-1].evaluation, "responses": {}}
     for part in parts:
         for name, ids in part.asked.items():
-            answers = part.evaluation["responses"].get(name)
-            failed = [[None, None, "", part.evaluation["reason"]] for _ in ids]
-            evaluation["responses"].setdefault(name, []).extend(answers or failed)
             asked.setdefault(name, []).extend(ids)
+            if not broken:
+                answers = part.evaluation["responses"][name]
+                evaluation["responses"].setdefault(name, []).extend(answers)
     for cost in ("items", "tokens", "flops", "seconds_merge", "seconds_answer"):
         evaluation[cost] = sum(part.evaluation[cost] for part in parts)
     reused = all(part.reused for part in parts)

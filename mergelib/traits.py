@@ -23,9 +23,10 @@ def traits_of(
         generation: its number.
 
     Returns:
-        "responses": (candidates, items) to the anchor items of all objectives, NaN where not
-        scored. "descriptors": (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates
-        on the first two benchmarks or the distances to the first two endpoints; NaN where failed.
+        "responses": (candidates, items) to the anchor items of all objectives, an objective's
+        times its weight over the largest weight; NaN where not scored. "descriptors":
+        (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates on the first two
+        benchmarks or the distances to the first two endpoints; NaN where failed.
     """
     if kind is None:
         return None
@@ -33,9 +34,10 @@ def traits_of(
     if kind == "responses":
         responses = run.table(f"responses/{generation:04d}.parquet")
         models = table["individual"].to_pylist()
+        weights = judge.goals.weights or (1.0,)
         parts = [
-            response_matrix(responses, name, models, judge.anchors[name])
-            for name in judge.goals.objectives
+            weight / max(weights) * response_matrix(responses, name, models, judge.anchors[name])
+            for name, weight in zip(judge.goals.objectives, weights, strict=True)
         ]
         return np.hstack(parts)
     if by_scores(run.search.evolution.descriptors, len(judge.goals.names)):

@@ -169,6 +169,11 @@ class Workbench:
         layers = self.space.layers
         return self._resident if layers == self._layer_names.count else self._load(layers)
 
+    @property
+    def merged_parameters(self) -> int:
+        """How many parameters a merge has."""
+        return self._resident_of_merges.parameter_count
+
     def _load(self, layers: int | None) -> ResidentModel:
         first = next(iter(self.checkpoints.values()))
         try:
@@ -263,6 +268,8 @@ class Workbench:
                 if self._fast is not None and recipe.method in FAST_METHODS:
                     self._fast.check(recipe)
             self.evaluate(self.search.endpoints[0], asked)
+            if self._resident_of_merges is not self._resident:
+                self.evaluate(recipe.to_yaml(), asked)
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:

@@ -1,5 +1,6 @@
 """What comes out of a search: the exported model, the report, artifacts in Prefect's UI."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,16 @@ def show_generation(run: str, number: int) -> None:
     """Show a generation's candidates as a table in Prefect's UI."""
     home = Run(Path(run))
     table = home.generation(number).drop_columns(["genome", "recipe", "generation"])
-    rows = sorted(table.to_pylist(), key=lambda row: -(row["fitness"] or 0.0))
+    rows = sorted(table.to_pylist(), key=lambda row: _worst_last(row["fitness"]))
     create_table_artifact(
         [{key: _short(value) for key, value in row.items()} for row in rows],
         key=_artifact_key(home, "population"),
         description=f"Generation {number}, the best first",
     )
+
+
+def _worst_last(fitness: float | None) -> float:
+    return math.inf if fitness is None else -fitness
 
 
 def _short(value: object) -> object:

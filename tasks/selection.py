@@ -68,7 +68,8 @@ def keep_better_half(run: str, candidates: list[Contender]) -> list[Contender]:
     stages = [f"{number:04d}" for number in range(folder.finished_generations())]
     responses = [folder.table(f"responses/{stage}.parquet") for stage in [*stages, "deciding"]]
     models = [candidate.model for candidate in candidates]
-    fitness = judge_of(folder).fitness(pa.concat_tables(responses), models)
+    judge = judge_of(folder)
+    fitness = judge.fitness(pa.concat_tables(responses), models, beyond_anchors=True)
     return finalists.better_half(candidates, fitness)
 
 

@@ -10,6 +10,7 @@ from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.finalists import best_of
 from mergelib.fitness import judge_of
 from mergelib.genes import Genome
+from mergelib.ledger import spent
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from mergelib.traits import traits_of
@@ -30,7 +31,8 @@ def _state_before(run: Run, generation: int) -> Any:
     count = _FROM_SWEEP if search.front else 1
     sweep = best_of(run.table("uniform.parquet"), judge_of(run), count, "uniform")
     best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
-    first = [*best, *space.first()]
+    # The best uniform merge may be the even one: a place in the population is worth more.
+    first = [list(genome) for genome in dict.fromkeys(map(tuple, [*best, *space.first()]))]
     algorithm = ALGORITHMS[search.evolution.algorithm]
     return algorithm.start(space.dimension, search.evolution.population, search.seed, first)
 
@@ -51,4 +53,5 @@ def tell(run: str, generation: int) -> None:
     traits = traits_of(algorithm.traits, folder, judge, generation)
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     before = _state_before(folder, generation)
-    folder.write_state(generation, algorithm.tell(before, genomes, fitness, traits))
+    after = algorithm.tell(before, genomes, fitness, traits)
+    folder.write_state(generation, after, spent(folder.events()))

@@ -1,7 +1,6 @@
 """A merged model as a folder that transformers, lm-eval and mergekit open."""
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def export_models(bench: Workbench, models: Mapping[str, tuple[str, str]], folde
             _write(bench, recipe, card, partial / name)
 
     dtype = DTYPES[bench.search.merge.export_dtype]
-    count = sum(prod(info.shape) for info in _host(bench).tensor_infos.values())
+    count = bench.merged_parameters
     with EnoughRoom(folder, len(models) * count * dtype.itemsize):
         write_folder(folder, fill)
 

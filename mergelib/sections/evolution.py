@@ -17,11 +17,16 @@ class Stop(Section):
         None, ge=1, description="Generations in a row in which the best did not get better"
     )
     hours: float | None = Field(
-        None, gt=0, description="Hours that merging and answering took, over all sessions"
+        None, gt=0, description="Hours that merging and answering took, the end not included"
     )
-    answers: int | None = Field(None, ge=1, description="Items answered, calibration included")
+    answers: int | None = Field(
+        None, ge=1, description="Items answered, calibration included, the end not"
+    )
     target: float | None = Field(
-        None, gt=0, le=1, description="The best estimate, as a share of the items"
+        None,
+        gt=0,
+        le=1,
+        description="The best estimate, as a share of the items; of a front, its hypervolume",
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from mergelib.errors import unknown
 from mergelib.merging.methods import (
@@ -121,8 +121,15 @@ class Path(Section):
         return self
 
 
+def _preset_gives_method(schema: dict[str, Any]) -> None:
+    """The form and the server's check must let a preset stand for the method."""
+    schema.pop("required", None)
+
+
 class Merge(Section):
     """The space of recipes: the merge method and which of its parameters are searched."""
+
+    model_config = ConfigDict(json_schema_extra=_preset_gives_method)
 
     preset: Literal["mergenetic_slerp", "mergekit_evolve"] | None = Field(
         None, description="Another tool's space; keys given beside it count instead of its own"

@@ -1,14 +1,17 @@
 """What a search file can ask for beside the plain search, each whole, on the shipped models."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from transformers import AutoModelForCausalLM
 
+from flows.result import print_result
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from tests.conftest import DATA, small_search
@@ -112,6 +115,11 @@ def test_weights_make_one_winner_of_several_objectives(tmp_path: Path) -> None:
     assert len({row["model"] for row in winners}) == 1
     assert run.has("winner/model.safetensors")
     report = run.path("report.html").read_text()
+    assert "weighted mean is" in report
+    shown = StringIO()
+    print_result(run, Console(file=shown, width=200))
+    assert f"Models: {run.path('winner')}" in shown.getvalue()
+    assert "front" not in run.path("winner/README.md").read_text()
     assert "fresh items of zoo_ja" in report
     assert "fresh items of zoo_de" in report
 
@@ -124,9 +132,7 @@ def test_a_constraint_ranks_what_breaks_it_last(tmp_path: Path) -> None:
     assert bank == {"zoo_ja", "zoo_de"}
     base = run.workbench().model_digest(str(run.search.base))
     answers = run.table("responses/prepare.parquet").to_pylist()
-    of_base = [
-        r["response"] for r in answers if r["model"] == base and r["benchmark"] == "zoo_de"
-    ]
+    of_base = [r["response"] for r in answers if r["model"] == base and r["benchmark"] == "zoo_de"]
     floor = float(np.mean(of_base)) - 0.05
     rows = [row for number in range(2) for row in run.generation(number).to_pylist()]
     for row in rows:
@@ -206,6 +212,35 @@ def test_a_stop_rule_ends_a_search_that_can_be_extended(
     assert extended.finished_generations() == 3
     assert _ledger(extended)["stopped"] == "all 3 generations are finished"
     assert _ledger(extended)["answered_twice"] == 0
+
+
+def test_a_raised_limit_goes_on_as_if_it_had_been_there_from_the_start(tmp_path: Path) -> None:
+    content = _short("raised")
+    content["evolution"] |= {"generations": 4, "stop": {"answers": 150}}
+    assert run_search(content, tmp_path / "twice").finished_generations() == 1
+    content["evolution"]["stop"] = {"answers": 290}
+    twice = run_search(content, tmp_path / "twice")
+    once = run_search(content, tmp_path / "once")
+    assert 1 < once.finished_generations() < 4
+    assert decided(twice) == decided(once)
+    assert _ledger(twice)["stopped"] == _ledger(once)["stopped"]
+
+
+def test_a_front_races_within_a_limit(tmp_path: Path) -> None:
+    content = _short("front-race")
+    content["objectives"].append(_second_benchmark())
+    en = {**_second_benchmark(), "benchmark": str(DATA / "benchmarks" / "zoo_en.yaml")}
+    content["constraints"] = [{**en, "below_base": 0.9}]
+    content["evolution"] |= {"algorithm": "nsga2", "population": 6}
+    content["fitness"]["racing"] = {"rungs": 2, "keep": 0.5}
+    run = run_search(content, tmp_path)
+    rows = [row for number in range(2) for row in run.generation(number).to_pylist()]
+    assert {row["items"] for row in rows} == {15, 30}
+    assert not any(row["incumbent"] for row in rows)
+    assert "challengers" not in _ledger(run)["stages"]
+    report = run.path("report.html").read_text()
+    assert "zoo_en: at most 90.0 points below the base" in report
+    assert "How the front grew" in report
 
 
 @pytest.mark.parametrize("algorithm", ["natural_niches", "map_elites"])

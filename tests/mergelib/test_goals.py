@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mergelib.goals import Goals
+from mergelib.errors import SearchError
+from mergelib.goals import Goals, told
 from mergelib.sections.objectives import Constraint
 
 NAN = float("nan")
@@ -42,3 +43,14 @@ def test_on_a_front_a_broken_constraint_is_short_in_every_objective():
     goals = Goals(("a", "b", "c"), 2, None, limit)
     fitness = goals.fitness(np.array([[0.9, 0.9, 0.4], [0.0, 0.0, 0.5]]), {})
     assert fitness.tolist() == [pytest.approx([-0.1, -0.1]), [0.0, 0.0]]
+
+
+def test_a_limit_below_a_base_that_was_not_scored_is_an_error_and_no_limit_of_nothing():
+    goals = Goals(("a", "b"), 1, None, {"b": Constraint(benchmark="b", below_base=0.1)})
+    with pytest.raises(SearchError, match="constraints: b: the base model has too few"):
+        goals.fitness(np.array([[0.5, 0.5]]), {"b": NAN})
+
+
+def test_a_fitness_below_zero_is_no_estimate():
+    assert told(0.5) == "estimate 50.0 %"
+    assert told(-0.05) == "breaks a constraint by 5.0 points"

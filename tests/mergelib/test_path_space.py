@@ -74,3 +74,11 @@ def test_what_cannot_be_scaled_is_named():
     with pytest.raises(InputError, match=r"merge\.path\.scale: .*'down_proj'"):
         path_space(names=LLAMA, scale=0.5)
     assert path_space(names=LLAMA).dimension == 10
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_short_paths_by_hand_are_no_endpoints_unless_nothing_else_is_there(length):
+    space = path_space(length=length)
+    sweep = space.uniform_sweep()
+    assert sweep
+    assert (space.corners()[0] in sweep) == (length == 1)

@@ -104,7 +104,7 @@ def test_a_changed_model_is_refused(begun, content):
 def test_generations_may_be_raised_and_not_below_what_is_done(begun, content):
     for generation in range(3):
         begun.write_generation(generation, TABLE)
-        begun.write_state(generation, {})
+        begun.write_state(generation, {}, {})
     content["evolution"]["generations"] = 5
     begun.prepare(parse_search(content, "here"), FINGERPRINTS)
     assert begun.search.evolution.generations == 5
@@ -134,7 +134,7 @@ def test_a_search_file_of_the_users_own_is_not_taken_for_a_run(run, content):
 def test_a_generation_is_there_when_both_its_files_are(first, run):
     write = {
         "table": lambda: run.write_generation(0, TABLE),
-        "state": lambda: run.write_state(0, {"x": [0.5]}),
+        "state": lambda: run.write_state(0, {"x": [0.5]}, {}),
     }
     write.pop(first)()
     assert not run.has_generation(0)
@@ -149,7 +149,7 @@ def test_a_generation_is_there_when_both_its_files_are(first, run):
 def test_generations_are_counted_up_to_a_gap(run):
     for generation in (0, 1, 3):
         run.write_generation(generation, TABLE)
-        run.write_state(generation, {})
+        run.write_state(generation, {}, {})
     assert run.finished_generations() == 2
 
 
@@ -238,7 +238,7 @@ def test_a_score_that_is_not_a_number_is_not_journalled(run):
 
 def test_the_state_is_plain_json(run):
     with pytest.raises(ValueError, match="JSON compliant"):
-        run.write_state(0, {"sigma": float("inf")})
+        run.write_state(0, {"sigma": float("inf")}, {})
     assert not run.has("state/0000.json")
     write_json(run.path("state/0000.json"), {"sigma": 1e-300})
     assert run.state(0) == {"sigma": 1e-300}

@@ -1,8 +1,11 @@
 """Faults in what a search file says of spaces, races, stop rules, weights and constraints."""
 
+import jsonschema
 import pytest
+import yaml
 
-from mergelib.search import parse_search
+from mergelib.search import Search, parse_search
+from mergelib.search_file import load_search
 from tests.mergelib.test_search import faults, put
 
 
@@ -71,3 +74,32 @@ def test_a_path_has_no_parameters(search_content):
     search_content["merge"] = {"method": "passthrough", "path": {}, "components": ["mlp"]}
     (line,) = faults(search_content)
     assert line.startswith("merge.components: has no meaning beside merge.path")
+
+
+def test_what_cannot_keep_a_limit_or_weigh_a_rung_is_refused(search_content):
+    search_content["constraints"] = [{"benchmark": "other", "at_least": 0.2}]
+    search_content["evolution"]["algorithm"] = "natural_niches"
+    (line,) = faults(search_content)
+    assert line.startswith("constraints: 'natural_niches' goes by single items")
+    search_content["evolution"]["algorithm"] = "ga"
+    search_content["fitness"] |= {"racing": True, "selection": "clustered", "estimator": "gp_irt"}
+    (line,) = faults(search_content)
+    assert line.startswith("fitness.racing: the weights of clustered items")
+    search_content["fitness"]["estimator"] = "parent_irt"
+    assert parse_search(search_content, "here").fitness.race
+
+
+def test_a_constraints_path_is_read_from_the_files_folder(search_content, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "en.yaml").touch()
+    search_content["constraints"] = [{"benchmark": "tasks/en.yaml", "at_least": 0.1}]
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(search_content))
+    (constraint,) = load_search(path).constraints
+    assert constraint.benchmark == str(tmp_path / "tasks" / "en.yaml")
+
+
+def test_the_schema_lets_a_preset_stand_for_the_method(search_content):
+    search_content["merge"] = {"preset": "mergenetic_slerp"}
+    jsonschema.validate(search_content, Search.model_json_schema())
+    assert parse_search(search_content, "here").merge.methods == ("slerp",)

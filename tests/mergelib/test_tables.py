@@ -7,6 +7,7 @@ from mergelib.evaluation import nothing_done
 from mergelib.tables import (
     RESPONSE_SCHEMA,
     Answered,
+    combined,
     generation_schema,
     response_matrix,
     responses_table,
@@ -104,3 +105,28 @@ def test_values_stand_for_responses_where_there_are_none():
     table = responses_table([Answered("m", {"ja": ["i1", "i2", "i3"]}, evaluation, False)])
     with pytest.raises(InputError, match=r"ja: score 12 for item 'i2' is outside 0 to 1"):
         response_matrix(table, "ja", ["m"], items)
+
+
+def _part(items: list[str], status: str = "ok") -> Answered:
+    reason = None if status == "ok" else "out of memory"
+    evaluation = nothing_done(status, reason)
+    evaluation["items"], evaluation["tokens"] = len(items), 10 * len(items)
+    if status == "ok":
+        evaluation["responses"]["b"] = [[1, 1.0, "", None] for _ in items]
+    return Answered("model", {"b": items}, evaluation, False)
+
+
+def test_parts_of_an_evaluation_are_put_together() -> None:
+    whole = combined([_part(["1", "2"]), _part(["3"])])
+    assert whole.asked == {"b": ["1", "2", "3"]}
+    assert len(whole.evaluation["responses"]["b"]) == 3
+    assert (whole.evaluation["items"], whole.evaluation["tokens"]) == (3, 30)
+    assert responses_table([whole])["response"].to_pylist() == [1, 1, 1]
+
+
+def test_an_evaluation_of_which_a_part_failed_has_failed_and_its_cost_counts() -> None:
+    whole = combined([_part(["1", "2"]), _part(["3"], "failed")])
+    assert whole.evaluation["status"] == "failed"
+    assert whole.evaluation["reason"] == "out of memory"
+    assert whole.evaluation["tokens"] == 30
+    assert responses_table([whole])["response"].to_pylist() == [None, None, None]
