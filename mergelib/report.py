@@ -141,7 +141,7 @@ class Result:
             return None
         scores: dict[str, dict[str, float]] = {}
         for row in winners:
-            scores.setdefault(row["name"], {})[row["benchmark"]] = row["score"]
+            scores.setdefault(self.named(row), {})[row["benchmark"]] = row["score"]
         matrix = np.array([[of[name] for name in self.objectives] for of in scores.values()])
         if len(matrix) < 3:
             return None
