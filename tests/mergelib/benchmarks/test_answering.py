@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +235,20 @@ def test_a_metric_without_item_scores_of_0_and_1_is_refused(
     assert all(r.response is None and "brier_score" in str(r.reason) for r in responses)
 
 
-def test_an_answer_that_is_graded_is_an_input_error(data: Path) -> None:
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_a_graded_answer_has_a_value_and_no_response(data: Path, higher_is_better: bool) -> None:
     path = data / "benchmarks" / "zoo_ja.yaml"
     objective = Objective(benchmark=str(path), fresh_items=2, search_items=2)
     benchmark = open_benchmark(objective, "objectives.0", seed=0)
     item = benchmark.items[0]
-    benchmark.task.process_results = lambda doc, results: {"exact_match": 0.5}
-    with pytest.raises(InputError, match=r"exact_match gives 0\.5 for an item"):
+    benchmark = replace(benchmark, higher_is_better=higher_is_better)
+    benchmark.task.process_results = lambda doc, results: {"exact_match": 0.25}
+    (graded,) = score(benchmark, [item], [[["#### 1"]]])
+    assert (graded.response, graded.reason) == (None, None)
+    assert graded.value == (0.25 if higher_is_better else 0.75)
+    benchmark.task.process_results = lambda doc, results: {"exact_match": 1.0}
+    (whole,) = score(benchmark, [item], [[["#### 1"]]])
+    assert whole.response == (1 if higher_is_better else 0)
+    benchmark.task.process_results = lambda doc, results: {"exact_match": 3.5}
+    with pytest.raises(InputError, match=r"exact_match gives 3\.5 for an item"):
         score(benchmark, [item], [[["#### 1"]]])

@@ -55,7 +55,7 @@ def test_weights_have_no_limits(parameter, value):
         ("ties", "normalize", 1, False, "1 must be true or false"),
         ("ties", "normalize", 0.0, True, "is true or false and cannot be searched"),
         ("karcher", "max_iter", 2.5, False, "2.5 must be a whole number"),
-        ("karcher", "max_iter", 2, True, "is a whole number and cannot be searched"),
+        ("karcher", "max_iter", 2.5, True, "2.5 must be a whole number"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_its_path(method, parameter, value, searched, message):
