@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mergelib.banks import WITHOUT_BANK, bank_of, threshold_of
 from mergelib.calibration import IntervalFit, calibration_matrix
+from mergelib.errors import InputError
 from mergelib.estimators import (
     ESTIMATORS,
     Estimates,
@@ -29,10 +30,19 @@ from mergelib.workbench import Workbench
 
 
 def judge_of(run: Run) -> "Judge":
-    """The judge of a prepared run."""
-    bench = run.workbench()
+    """The judge of a prepared run.
+
+    Raises:
+        InputError: the run was prepared by a version whose item banks were laid out otherwise.
+    """
+    bench, banks = run.workbench(), run.table("bank.parquet")
+    if "rung" not in banks.column_names:
+        raise InputError(
+            f"{run.path('bank.parquet')}: was written by an earlier version of mergeflow, which "
+            "this one cannot go on with; give the search another name, or another --store"
+        )
     responses = run.table("responses/prepare.parquet")
-    return Judge(bench, run.table("bank.parquet"), responses, run.json("intervals.json"))
+    return Judge(bench, banks, responses, run.json("intervals.json"))
 
 
 def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:

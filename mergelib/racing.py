@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mergelib.evolution.front import non_dominated
+from mergelib.evolution.front import ranks as front_numbers
 from mergelib.sections.fitness import Racing
 
 FloatArray = NDArray[np.float64]
@@ -86,11 +86,7 @@ def behind(fitness: FloatArray, dropped: Sequence[int]) -> FloatArray:
 def _front_numbers(fitness: FloatArray) -> NDArray[np.int64]:
     """Which front each row is on, 0 the best; failed rows are on none and come last."""
     numbers = np.full(len(fitness), len(fitness), dtype=np.int64)
-    left = np.flatnonzero(np.isfinite(fitness).all(axis=1))
-    for number in range(len(fitness)):
-        if not left.size:
-            break
-        best = non_dominated(fitness[left])
-        numbers[left[best]] = number
-        left = left[~best]
+    scored = np.isfinite(fitness).all(axis=1)
+    if scored.any():
+        numbers[scored] = front_numbers(fitness[scored])
     return numbers

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from mergelib.calibration import all_asked, calibrate_banks, calibration_plan, fit_intervals
 from mergelib.errors import InputError
 from mergelib.evaluation import Evaluation, nothing_done
-from mergelib.fitness import Judge
+from mergelib.fitness import Judge, judge_of
+from mergelib.runs import Run
 from mergelib.search import parse_search
 from mergelib.tables import Answered, responses_table
 from mergelib.workbench import Workbench
@@ -131,3 +133,18 @@ def test_an_endpoint_without_a_score_is_an_input_error(bench: Workbench) -> None
     ]
     with pytest.raises(InputError, match="can be scored: metric is no number"):
         calibrate_banks(bench, responses_table(answers))
+
+
+def test_a_run_that_an_earlier_version_prepared_is_an_input_error(
+    bench: Workbench, prepared: pa.Table, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    run.prepare(bench.search, bench.contents)
+    run.write_table("responses/prepare.parquet", prepared)
+    banks = calibrate_banks(bench, prepared)
+    run.write_json("intervals.json", fit_intervals(bench, banks, prepared))
+    run.write_table("bank.parquet", banks)
+    assert len(judge_of(run).anchors["zoo_ja"]) == 10
+    run.write_table("bank.parquet", banks.drop_columns(["rung"]))
+    with pytest.raises(InputError, match="earlier version of mergeflow.*another --store"):
+        judge_of(run)
