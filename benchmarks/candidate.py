@@ -25,8 +25,10 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.answering import Timed, lm_eval_samples, timed, write_tasks, write_tokenizer
-from benchmarks.merging import SIZES, Models, random_models, recipe
+from benchmarks.answering import lm_eval_samples, write_tasks, write_tokenizer
+from benchmarks.merging import recipe
+from benchmarks.models import SIZES, Models, random_models
+from benchmarks.rates import Timed, timed
 from benchmarks.record import report
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.items import Benchmark, open_benchmark
@@ -44,16 +46,20 @@ THEIR_BATCH = 1
 """mergenetic leaves lm-eval's default: `HFLM(pretrained=model, device=device)`, commit 08a5f4d0,
 src/mergenetic/optimization/merging_problem.py."""
 
+ANSWERING = {"cpu": torch.float32, "cuda": torch.bfloat16}
+"""The type of the arithmetic while answering, as `compute.dtype: auto` has it."""
 
-def theirs(asked: Recipe, tasks: dict[str, Benchmark], batch: int) -> dict[str, Timed]:
+
+def theirs(asked: Recipe, tasks: dict[str, Benchmark], batch: int, device: str) -> dict[str, Timed]:
     """The stages of a candidate, through the disk and lm-eval."""
     with tempfile.TemporaryDirectory() as folder:
         config = MergeConfiguration.model_validate(dict(asked.config))
-        merge = timed(lambda: run_merge(config, folder, MergeOptions(quiet=True)))
+        options = MergeOptions(quiet=True, cuda=device == "cuda")
+        merge = timed(lambda: run_merge(config, folder, options))
 
         def load() -> tuple[Any, Any]:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            return model.eval(), AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=ANSWERING[device])
+            return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
         loaded = timed(load)
         model, tokenizer = loaded.result
@@ -74,11 +80,12 @@ def _numbers(benchmark: Benchmark) -> list[int]:
 class Ours:
     """What a search keeps in memory, and the stages of a candidate."""
 
-    def __init__(self, models: Models, tasks: dict[str, Benchmark]) -> None:
+    def __init__(self, models: Models, tasks: dict[str, Benchmark], device: str) -> None:
         """Load the base model once."""
         names = (models.base, *models.endpoints)
         checkpoints = {name: open_checkpoint(name, name) for name in names}
-        resident = ResidentModel(checkpoints[models.base], "cpu", "float32")
+        dtype = str(ANSWERING[device]).removeprefix("torch.")
+        resident = ResidentModel(checkpoints[models.base], device, dtype)
         self._fast = FastMerger(MergekitMerger(checkpoints, seed=0), resident)
         self._answerer = Answerer(resident, "auto")
         self._tasks = list(tasks.values())
@@ -101,12 +108,17 @@ class Ours:
 
 
 def measure(
-    method: str, models: Models, tasks: dict[str, Benchmark], repeats: int, batch: int
+    method: str,
+    models: Models,
+    tasks: dict[str, Benchmark],
+    repeats: int,
+    batch: int,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """One row: a method."""
     asked = recipe(method, models)
-    their = theirs(asked, tasks, batch)
-    ours = Ours(models, tasks)
+    their = theirs(asked, tasks, batch, device)
+    ours = Ours(models, tasks, device)
     first = ours.stages(asked)
     runs = [ours.stages(asked) for _ in range(repeats)]
     middle = {
@@ -133,10 +145,12 @@ def measure(
     }
 
 
-def prepare(folder: Path, size: str, items: int) -> tuple[Models, dict[str, Benchmark]]:
+def prepare(
+    folder: Path, size: str, items: int, device: str = "cpu"
+) -> tuple[Models, dict[str, Benchmark]]:
     """Write three models and two tasks."""
     paths = write_tasks(folder, items)
-    models = random_models(size, "bfloat16", folder)
+    models = random_models(size, "bfloat16", folder, device)
     for model in (models.base, *models.endpoints):
         write_tokenizer(Path(model), folder, SIZES[size]["vocab_size"])
     objectives = {path: Objective(benchmark=path, search_items=items) for path in paths}
