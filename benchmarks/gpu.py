@@ -180,7 +180,7 @@ def halvings() -> Iterator[list[str]]:
 
 
 def _reserved() -> int:
-    """Bytes of a GPU that are held for good: a limit counts blocks, which are larger than tensors."""
+    """Bytes of a GPU that are held for good, in blocks, as limits count them."""
     gc.collect()
     torch.cuda.empty_cache()
     return torch.cuda.memory_reserved()
