@@ -13,7 +13,7 @@ import torch
 
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.contamination import public_test_data
-from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer
+from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
@@ -278,8 +278,7 @@ class Workbench:
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+            raise InputError(f"compute.device: {self.device} {why_not(error)}") from error
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.

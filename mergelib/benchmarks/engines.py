@@ -41,3 +41,13 @@ def open_answerer(resident: ResidentModel, search: Search) -> Answerer:
         return HandedOver(resident, compute.batch, *dtypes, trust_remote_code=trust)
     bits = None if compute.quantization == "none" else compute.quantization
     return Answerer(resident, compute.batch, compute.engine, bits)
+
+
+def why_not(error: RuntimeError | AssertionError) -> str:
+    """What a device's error means for a search, to follow the device's name in a line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "has too little memory for this model, even for one item at a time; lower "
+            "compute.cache_gib, which merges keep beside it, or choose another device"
+        )
+    return f"cannot do it: {' '.join(str(error).split())[:200]}"
