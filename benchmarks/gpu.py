@@ -114,21 +114,19 @@ class Bench:
         """A row for each task and share of memory."""
         for benchmark in self.tasks.values():
             asked = benchmark.pool("search")
+            answering.candidate(Answerer(self.resident, "auto"), benchmark, asked)
+            held = _reserved()
+            torch.cuda.reset_peak_memory_stats()
             free = answering.candidate(Answerer(self.resident, "auto"), benchmark, asked)[2]
-            with peak_memory(self.device) as peak:
-                answering.candidate(Answerer(self.resident, "auto"), benchmark, asked)
-            gc.collect()
-            torch.cuda.empty_cache()
-            held = torch.cuda.memory_allocated()
+            taken = torch.cuda.max_memory_reserved() - held
             for share in SHARES:
-                limit = held + share * (peak[0] * 2**30 - held)
                 yield {
                     "part": "memory",
                     "task": benchmark.name,
                     "dtype": self.dtype,
                     "share": share,
-                    "limit_gib": limit / 2**30,
-                    **self._within(limit, benchmark, free),
+                    "answers_gib": share * taken / 2**30,
+                    **self._within(held + share * taken, benchmark, free),
                 }
 
     def _within(self, limit: float, benchmark: Benchmark, free: list[Any]) -> dict[str, Any]:
@@ -136,7 +134,7 @@ class Bench:
         asked = benchmark.pool("search")
         answerer = Answerer(self.resident, "auto")
         answerer.answer(asked[:1])
-        torch.cuda.empty_cache()
+        _reserved()
         total = torch.cuda.get_device_properties(self.device).total_memory
         torch.cuda.set_per_process_memory_fraction(limit / total)
         try:
@@ -179,6 +177,13 @@ def halvings() -> Iterator[list[str]]:
         patch.object(Loglikelihoods, "_lay_out", watched(Loglikelihoods._lay_out)),
     ):
         yield found
+
+
+def _reserved() -> int:
+    """Bytes of a GPU that are held for good, in blocks, as limits count them."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved()
 
 
 def _another(asked: Recipe) -> Recipe:

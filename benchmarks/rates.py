@@ -21,6 +21,10 @@ class Timed(NamedTuple):
     cpu: float
     result: Any
 
+    def own(self, device: str) -> float:
+        """Seconds by the clock that other work on the machine disturbs least, see `busy`."""
+        return self.cpu if device == "cpu" else self.wall
+
 
 def timed(work: Callable[[], Any]) -> Timed:
     """Do some work once."""
@@ -42,8 +46,7 @@ def clocks() -> torch.Tensor:
 
 def busy(device: str) -> Callable[[], float]:
     """The clock that other work on the machine disturbs least: of processors, or a GPU's wall."""
-    number = 1 if device == "cpu" else 0
-    return lambda: float(clocks()[number])
+    return lambda: Timed(*clocks().tolist(), None).own(device)
 
 
 def gemm_rate(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:

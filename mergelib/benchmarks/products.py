@@ -33,8 +33,12 @@ class Products:
         """
         self._layers: list[nn.Linear] = []
         if model.device.type == "cpu" and model.dtype == torch.float32 and _is_faster():
-            # Subclasses, such as quantised layers, have arithmetic of their own.
-            self._layers = [module for module in model.modules() if type(module) is nn.Linear]
+            # Subclasses, of layers or of their weights, have an arithmetic of their own.
+            self._layers = [
+                module
+                for module in model.modules()
+                if type(module) is nn.Linear and type(module.weight.data) is torch.Tensor
+            ]
 
     @contextmanager
     def quick(self) -> Iterator[None]:

@@ -73,6 +73,9 @@ def _compare(
             answer = ask(decoder, texts).float()
         inputs = [torch.tensor([text], device=decoder.device) for text in texts]
         truth = torch.stack([decoder.model(i).logits[0, -2:] for i in inputs]).float()
+    except torch.OutOfMemoryError:
+        # Says nothing of the model; the slow way would take as much.
+        raise
     except NOT_POSSIBLE as error:
         return f"a trial failed: {one_line(error)}"
     spread = (truth - truth.mean()).norm()
