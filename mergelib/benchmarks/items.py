@@ -193,7 +193,9 @@ def _empty_choices(items: list[Item], key: str) -> list[str]:
     if not names:
         return []
     listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return [f"{key}: {len(names)} items have an empty choice and are not scored: {listed}"]
+    count = "1 item has" if len(names) == 1 else f"{len(names)} items have"
+    verb = "is" if len(names) == 1 else "are"
+    return [f"{key}: {count} an empty choice and {verb} not scored: {listed}"]
 
 
 def _scoring(task: Any) -> dict[str, Any]:

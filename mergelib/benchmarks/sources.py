@@ -56,20 +56,21 @@ def lm_eval_task(reference: str, key: str) -> Source:
         InputError: there is none, or it cannot be loaded.
     """
     path = Path(reference)
+    if path.suffix in (".yaml", ".yml") and not path.is_file():
+        raise InputError(f"{key}: {reference!r}: no such file")
     try:
         if path.is_file():
-            manager = _manager_for(path)
+            manager, spec = _manager_for(path)
         else:
-            manager = _manager_of_all()
+            manager, spec = _manager_of_all(), reference
             if reference not in manager.task_index:
-                looks_local = reference.endswith((".yaml", ".yml")) or "/" in reference
                 raise InputError(
                     f"{key}: {reference!r}: no such file"
-                    if looks_local
+                    if "/" in reference
                     else f"{key}: {reference!r} is neither a file nor a task of lm-eval; "
                     "`lm_eval ls tasks` lists them"
                 )
-        loaded = manager.load([reference])
+        loaded = manager.load([spec])
     except FAULTS as error:
         raise InputError(
             f"{key}: {reference}: lm-eval cannot load this task: {in_one_line(error)}"
@@ -97,17 +98,19 @@ def _manager_of_all() -> TaskManager:
     return TaskManager()
 
 
-def _manager_for(path: Path) -> TaskManager:
-    """One that knows what a task file needs: for a group's file also its members by name."""
+def _manager_for(path: Path) -> tuple[TaskManager, str]:
+    """One that knows what a task file needs, and what it loads the file by.
+
+    lm-eval loads a group by its name, and finds the group and its members beside the file.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
         content = None  # a task file with functions, which lm-eval reads itself
-    members = content.get("task") if isinstance(content, dict) and "group" in content else None
-    if not isinstance(members, list):
-        return TaskManager(include_defaults=False)
+    if not isinstance(content, dict) or not isinstance(content.get("task"), list):
+        return TaskManager(include_defaults=False), str(path)
     manager = TaskManager(include_path=str(path.parent), include_defaults=False)
-    names = [m if isinstance(m, str) else m.get("task") for m in members]
-    if all(name in manager.task_index for name in names if isinstance(name, str)):
-        return manager
-    return TaskManager(include_path=str(path.parent))
+    names = [m if isinstance(m, str) else m.get("task") for m in content["task"]]
+    if not all(name in manager.task_index for name in names if isinstance(name, str)):
+        manager = TaskManager(include_path=str(path.parent))
+    return manager, str(content.get("group"))

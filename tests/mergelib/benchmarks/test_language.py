@@ -36,7 +36,7 @@ def test_what_is_too_short_to_tell_is_never_called_another_language(
     wanted: str, answer: str
 ) -> None:
     check = language_check(wanted, 0.99, "k")
-    assert check(answer).outcome == "too_short"
+    assert check(answer).outcome != "other"
 
 
 def test_a_lower_threshold_is_stricter() -> None:
