@@ -5,7 +5,7 @@ Everything here follows from the search file alone, so that any process can set 
 
 import gc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -225,11 +225,15 @@ class Workbench:
             self._resident_of_merges.write(self._merger.merge(Recipe.from_yaml(model)))
         return self._resident_of_merges
 
-    def rehearse(self) -> None:
+    def rehearse(self) -> list[str]:
         """Do everything once that a search does many times, so that it fails here or not at all.
 
         Loads the model, merges a recipe by each method, holds it to mergekit's own arithmetic, lets
         an endpoint answer an item of each benchmark, and scores it.
+
+        Returns:
+            What is no obstacle and yet worth telling, a line each: items that are longer than the
+            context, first items that could not be scored.
 
         Raises:
             InputError: something of it cannot be done.
@@ -242,7 +246,7 @@ class Workbench:
                 self.write_model(recipe.to_yaml())
                 if self._fast is not None and recipe.method in FAST_METHODS:
                     self._fast.check(recipe)
-            self.evaluate(self.search.endpoints[0], asked)
+            first = self.evaluate(self.search.endpoints[0], asked)
             if self._resident_of_merges is not self._resident:
                 self.evaluate(recipe.to_yaml(), asked)
         except MergeError as error:
@@ -250,6 +254,17 @@ class Workbench:
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+        return [*self._answerer(self._resident).notes, *self._cut(), *_not_scored(first)]
+
+    def _cut(self) -> Iterator[str]:
+        """A line for each benchmark with items that are longer than the context."""
+        for name, benchmark in self.benchmarks.items():
+            cut = self._answerer(self._resident).cut(benchmark.items)
+            if cut:
+                yield (
+                    f"{name}: {len(cut)} of {len(benchmark.items)} items are longer than the "
+                    f"model's context, such as {cut[0].item_id}; their prompts are cut on the left"
+                )
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.
@@ -283,6 +298,13 @@ class Workbench:
         evaluation["flops"] = spent.flops
         evaluation["seconds_answer"] = time.perf_counter() - merged
         return evaluation
+
+
+def _not_scored(evaluation: Evaluation) -> Iterator[str]:
+    for name, responses in evaluation["responses"].items():
+        for _, value, _, reason in responses:
+            if value is None:
+                yield f"{name}: its first item could not be scored: {reason}"
 
 
 def space_of(search: Search, layers: LayerNames) -> Space | PathSpace:

@@ -1,6 +1,6 @@
 """All benchmarks of a search, objectives' and constraints', each under a name of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -124,3 +124,16 @@ def told_apart(benchmarks: Sequence[Benchmark], keys: Sequence[str]) -> list[str
                 "a name"
             )
     return names
+
+
+def alike(benchmarks: Mapping[str, Benchmark]) -> dict[str, str]:
+    """For each benchmark the first one whose search items ask the same: itself, as a rule.
+
+    Args:
+        benchmarks: by name.
+    """
+    first: dict[tuple[str, ...], str] = {}
+    return {
+        name: first.setdefault(tuple(item.asked for item in benchmark.pool("search")), name)
+        for name, benchmark in benchmarks.items()
+    }
