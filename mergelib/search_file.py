@@ -115,7 +115,7 @@ def _place_benchmark(entry: dict[str, Any], absolute: Callable[[Any], Any]) -> N
 def _placed_scorer(scorer: str, folder: Path, key: str) -> str:
     """The path of a scorer's file, which lies beside the search file and nowhere else."""
     module, _, function = scorer.partition(":")
-    if not module.isidentifier():
+    if not module.isidentifier() or not function.isidentifier():
         raise InputError(
             f"{key}: {scorer!r}: write module:function, for a Python file beside the search file"
         )

@@ -5,7 +5,7 @@ Everything here follows from the search file alone, so that any process can set 
 
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
 from mergelib.path_space import PathSpace
 from mergelib.recipes import Recipe, canonical_digest
+from mergelib.rehearsal import rehearsed
 from mergelib.search import Search
 from mergelib.sections.evolution import Stop
 from mergelib.sections.objectives import Constraint
@@ -247,6 +248,7 @@ class Workbench:
                 if self._fast is not None and recipe.method in FAST_METHODS:
                     self._fast.check(recipe)
             first = self.evaluate(self.search.endpoints[0], asked)
+            notes = rehearsed(self.benchmarks, self._answerer(self._resident), first)
             if self._resident_of_merges is not self._resident:
                 self.evaluate(recipe.to_yaml(), asked)
         except MergeError as error:
@@ -254,17 +256,7 @@ class Workbench:
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
-        return [*self._answerer(self._resident).notes, *self._cut(), *_not_scored(first)]
-
-    def _cut(self) -> Iterator[str]:
-        """A line for each benchmark with items that are longer than the context."""
-        for name, benchmark in self.benchmarks.items():
-            cut = self._answerer(self._resident).cut(benchmark.items)
-            if cut:
-                yield (
-                    f"{name}: {len(cut)} of {len(benchmark.items)} items are longer than the "
-                    f"model's context, such as {cut[0].item_id}; their prompts are cut on the left"
-                )
+        return notes
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.
@@ -298,13 +290,6 @@ class Workbench:
         evaluation["flops"] = spent.flops
         evaluation["seconds_answer"] = time.perf_counter() - merged
         return evaluation
-
-
-def _not_scored(evaluation: Evaluation) -> Iterator[str]:
-    for name, responses in evaluation["responses"].items():
-        for _, value, _, reason in responses:
-            if value is None:
-                yield f"{name}: its first item could not be scored: {reason}"
 
 
 def space_of(search: Search, layers: LayerNames) -> Space | PathSpace:

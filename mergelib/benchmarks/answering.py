@@ -17,7 +17,7 @@ from mergelib.benchmarks.decoder import Decoder
 from mergelib.benchmarks.generation import Generations, read_prompt
 from mergelib.benchmarks.items import Item
 from mergelib.benchmarks.reference import Reference
-from mergelib.benchmarks.suitability import cut_items, padding_tokenizer
+from mergelib.benchmarks.suitability import cut_items, padding_tokenizer, unanswerable
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
 
@@ -116,6 +116,10 @@ class Answerer:
         flat = iter([answers[number] for number in range(len(answers))])
         raw = [[[next(flat) for _ in range(n)] for n in repeats] for repeats in prepared.repeats]
         return raw, meter.spent
+
+    def unanswerable(self, items: Sequence[Item]) -> str | None:
+        """Why none of a benchmark's items can be answered; None where some can."""
+        return unanswerable(items, self._lm)
 
     def cut(self, items: Sequence[Item]) -> list[Item]:
         """Those that are longer than the context, so that their prompts are cut on the left."""

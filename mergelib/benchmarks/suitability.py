@@ -44,6 +44,22 @@ def cut_items(items: Iterable[Item], lm: HFLM) -> list[Item]:
     return [item for item in items if _is_cut(item, lm)]
 
 
+def unanswerable(items: Iterable[Item], lm: HFLM) -> str | None:
+    """Why no item at all can be answered: as generation settings that leave no room do.
+
+    Args:
+        items: of one benchmark.
+        lm: knows the longest input.
+    """
+    requests = [item.instances[0] for item in items]
+    if any(request.request_type != "generate_until" for request in requests):
+        return None
+    settings = {repr(request.args[1]): request.args[1] for request in requests}
+    read = [read_rules(lm, asked) for asked in settings.values()]
+    reasons = [rules.reason for rules in read if isinstance(rules, NoAnswer)]
+    return reasons[0] if len(reasons) == len(read) else None
+
+
 def _is_cut(item: Item, lm: HFLM) -> bool:
     kind = item.instances[0].request_type
     if kind == "loglikelihood_rolling":

@@ -136,8 +136,10 @@ class PlainFile(Section):
         return self
 
 
-def _task_or_file(value: Any) -> str:
-    return "<file>" if isinstance(value, dict | PlainFile) else "<task>"
+def _task_or_file(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<task>"
+    return "<file>" if isinstance(value, dict | PlainFile) else None
 
 
 BenchmarkSource = Annotated[

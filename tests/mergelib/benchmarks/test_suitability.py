@@ -11,6 +11,7 @@ import pytest
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.items import open_benchmark
 from mergelib.benchmarks.suitability import padding_tokenizer
+from mergelib.errors import InputError
 from mergelib.merging.resident import ResidentModel
 from mergelib.search import parse_search
 from mergelib.sections.objectives import Objective
@@ -125,3 +126,14 @@ def test_what_a_rehearsal_finds_is_told(
     notes = Workbench(parse_search(search_content, "here")).rehearse()
     assert notes[0].startswith("zoo_ja: 70 of 70 items are longer than the model's context, such ")
     assert notes[1] == "zoo_ja: its first item could not be scored: scorer none gave None"
+
+
+def test_settings_that_leave_no_room_for_a_prompt_are_refused(
+    search_content: dict[str, Any], data: Path
+) -> None:
+    file = {"file": str(data / "benchmarks" / "items" / "zoo_ja.parquet"), "max_tokens": 256}
+    file |= {"question": "prompt", "answer": "target"}
+    search_content["objectives"] = [{"benchmark": file, "search_items": 20, "fresh_items": 20}]
+    bench = Workbench(parse_search(search_content, "here"))
+    with pytest.raises(InputError, match="zoo_ja: none of its items can be answered: max_gen_toks"):
+        bench.rehearse()
