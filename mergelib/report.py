@@ -16,6 +16,7 @@ from mergelib.finalists import front_hypervolume
 from mergelib.fitness import judge_of
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.remarks import remarks
+from mergelib.reservations import reservations
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.stopping import progress_of
@@ -262,6 +263,7 @@ def render_report(result: Result) -> str:
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
         fits=run.json("intervals.json"),
         calibrated_with=_calibrated_with(search),
+        reservations=reservations(run.workbench()),
         items={
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names
@@ -283,6 +285,7 @@ def summary_markdown(result: Result) -> str:
         f"| {signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])}) |"
         for row in result.rows
     ]
+    lines += ["", *reservations(result.run.workbench())]
     return "\n".join([*lines, "", result.saving, "", f"Report: {result.run.path('report.html')}"])
 
 

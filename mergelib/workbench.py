@@ -13,6 +13,7 @@ import torch
 
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.chat import chat_template_of
+from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
 from mergelib.benchmarks.items import Benchmark
 from mergelib.benchmarks.of_search import open_benchmarks
 from mergelib.benchmarks.scoring import score
@@ -49,6 +50,7 @@ class Workbench:
         goals: what is maximised, and which limits hold.
         given: other models' responses, or another run's bank, to calibrate with.
         space: the recipes that can be reached.
+        test_sets: the benchmarks that are searched on public test data, by name: which.
         notes: what is no obstacle and yet worth telling, a line each.
     """
 
@@ -81,8 +83,8 @@ class Workbench:
             search, lambda key: chat_template_of(self.checkpoints.values(), key)
         )
         self.benchmarks: dict[str, Benchmark] = chosen.benchmarks
-        for benchmark in self.benchmarks.values():
-            self.notes += benchmark.notes
+        self.test_sets: dict[str, str] = chosen.test_sets
+        self.notes += chosen.notes
         self.goals = self._goals(chosen.limits)
         self.given = read_given(search.fitness, self._pools())
 
@@ -123,17 +125,13 @@ class Workbench:
 
     @cached_property
     def device(self) -> str:
-        """Where models answer: the first GPU, if there is one, unless the search file says."""
-        if self.search.compute.device != "auto":
-            return self.search.compute.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        """Where merges are written."""
+        return device_of(self.search.compute)
 
     @cached_property
     def dtype(self) -> str:
         """The type of the arithmetic while answering; it never rounds the exported weights."""
-        if self.search.compute.dtype != "auto":
-            return self.search.compute.dtype
-        return self.search.merge.export_dtype if self.device.startswith("cuda") else "float32"
+        return dtype_of(self.search)
 
     @cached_property
     def _resident(self) -> ResidentModel:
@@ -185,7 +183,7 @@ class Workbench:
 
     def _answerer(self, resident: ResidentModel) -> Answerer:
         if id(resident) not in self._answerers:
-            self._answerers[id(resident)] = Answerer(resident, self.search.compute.batch)
+            self._answerers[id(resident)] = open_answerer(resident, self.search)
         return self._answerers[id(resident)]
 
     def model_digest(self, model: str) -> str:
@@ -206,9 +204,10 @@ class Workbench:
         }
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
-        merging = self.search.compute.merging
+        compute = self.search.compute
         batch = self._answerer(self._resident).batch
-        settings = [host, self.device.split(":")[0], self.dtype, batch, merging]
+        settings = [host, self.device.split(":")[0], self.dtype, batch, compute.merging]
+        settings += [compute.engine, compute.quantization]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -254,8 +253,7 @@ class Workbench:
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+            raise InputError(f"compute.device: {self.device} {why_not(error)}") from error
         return notes
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:

@@ -38,7 +38,7 @@ class Item:
     """One document of a benchmark, ready to be asked.
 
     Attributes:
-        item_id: "<lm-eval split>/<position in it>".
+        item_id: "<lm-eval split>/<position in it>", of a group after its task's name.
         pool: which of the two pools it belongs to.
         doc: the document as lm-eval's task knows it.
         question: the document's own text, without few-shot examples.
@@ -59,6 +59,11 @@ class Item:
     def prompt(self) -> str:
         """The text before the answer."""
         return str(self.instances[0].args[0])
+
+    @property
+    def split(self) -> str:
+        """The lm-eval split that it comes from."""
+        return self.item_id.split("/")[-2]
 
     @cached_property
     def asked(self) -> str:
@@ -103,7 +108,7 @@ class Benchmark:
 
     def task_of(self, item: Item) -> Any:
         """The task that scores an item."""
-        return self.members.get(str(item.instances[0].task_name), self.task)
+        return self.members[str(item.instances[0].task_name)] if self.members else self.task
 
     @property
     def graded(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mergelib.benchmarks.chat import ChatTemplate
+from mergelib.benchmarks.contamination import public_test_data
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.errors import InputError
 from mergelib.search import Search
@@ -28,10 +29,14 @@ class Chosen(NamedTuple):
     Attributes:
         benchmarks: by name, the objectives' in their order, then the constraints'.
         limits: the constraints by the name of their benchmark.
+        test_sets: the public test data that benchmarks are searched on, by name.
+        notes: what is no obstacle and yet worth telling, a line each.
     """
 
     benchmarks: dict[str, Benchmark]
     limits: dict[str, Constraint]
+    test_sets: dict[str, str]
+    notes: list[str]
 
 
 def open_benchmarks(search: Search, chat: Callable[[str], ChatTemplate]) -> Chosen:
@@ -44,7 +49,8 @@ def open_benchmarks(search: Search, chat: Callable[[str], ChatTemplate]) -> Chos
         chat: gives the models' chat template; takes the search file's key.
 
     Raises:
-        InputError: one of them cannot be opened, or has too few items.
+        InputError: one of them cannot be opened, has too few items, or is public test data, which
+            the search does not allow.
     """
     chosen: dict[str, BenchmarkChoice] = {
         f"objectives.{number}": objective for number, objective in enumerate(search.objectives)
@@ -73,7 +79,14 @@ def open_benchmarks(search: Search, chat: Callable[[str], ChatTemplate]) -> Chos
         names[place]: constraint
         for place, constraint in zip(shared.values(), search.constraints, strict=True)
     }
-    return Chosen(benchmarks, limits)
+    test_sets = {}
+    for (key, choice), (name, benchmark) in zip(chosen.items(), benchmarks.items(), strict=True):
+        found = public_test_data(benchmark, choice.reference, key, search.allow_test_sets)
+        if found is not None:
+            test_sets[name] = found
+    notes = [note for benchmark in opened for note in benchmark.notes]
+    notes += [f"{n} is searched on public test data: {found}" for n, found in test_sets.items()]
+    return Chosen(benchmarks, limits, test_sets, notes)
 
 
 def _objective_of(constraint: Constraint, search: Search, key: str) -> int | None:
