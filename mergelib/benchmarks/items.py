@@ -171,7 +171,9 @@ def open_benchmark(
                 f"{key}.benchmark: {objective.reference}: lm-eval cannot render this task: "
                 f"{in_one_line(error)}"
             ) from error
-    shots = any(task.config.num_fewshot for task in tasks)
+    # The examples of a plain file are known, and its items have been kept from them.
+    from_file = isinstance(objective.benchmark, PlainFile)
+    shots = not from_file and any(task.config.num_fewshot for task in tasks)
     return Benchmark(
         name=objective.name or source.name,
         task=tasks[0],

@@ -71,7 +71,12 @@ def plain_task(file: PlainFile, name: str | None, key: str, seed: int) -> Source
     task_name = name or Path(file.file).stem
     task = ConfigurableTask(config=_config(file, task_name, splits, examples))
     questions = {doc["question"] for doc in examples}
-    shown = frozenset(n for n, doc in enumerate(docs) if doc["question"] in questions)
+    shown = frozenset(
+        (split, place)
+        for split, docs in splits.items()
+        for place, doc in enumerate(docs)
+        if doc["question"] in questions
+    )
     return Source(task_name, {task_name: task}, shown, reader.notes)
 
 

@@ -41,7 +41,11 @@ def _random(seed: int) -> np.random.Generator:
 
 
 def share_out(
-    tasks: Mapping[str, Any], shown: Collection[int], choice: BenchmarkChoice, key: str, seed: int
+    tasks: Mapping[str, Any],
+    shown: Collection[tuple[str, int]],
+    choice: BenchmarkChoice,
+    key: str,
+    seed: int,
 ) -> list[Share]:
     """Share documents out.
 
@@ -49,7 +53,7 @@ def share_out(
 
     Args:
         tasks: lm-eval's tasks by name; several of a group.
-        shown: positions of documents of the search's half that are few-shot examples.
+        shown: documents, by split and position, that are few-shot examples: they are in no pool.
         choice: caps the pools.
         key: the search file's key, for error messages.
         seed: decides how documents are shared out and which ones a cap keeps.
@@ -70,8 +74,7 @@ def share_out(
             order = random.permutation(len(task.eval_docs)).tolist()
             parts = (order[: len(order) // 2], order[len(order) // 2 :])
         for pool, split, part in zip(halves, splits, parts, strict=True):
-            asked = [n for n in part if pool == "fresh" or n not in shown]
-            halves[pool] += [(name, str(split), n) for n in asked]
+            halves[pool] += [(name, str(split), n) for n in part if (split, n) not in shown]
     shares = []
     for pool, most in (("search", choice.search_items), ("fresh", choice.fresh_items)):
         kept = _kept(halves[pool], most, random, choice, f"{key}.{pool}_items")

@@ -35,13 +35,13 @@ class Source(NamedTuple):
     Attributes:
         name: the benchmark's.
         tasks: lm-eval's tasks by name; several of a group.
-        shown: positions of documents that are few-shot examples and are not to be asked.
+        shown: documents, by split and position, that are few-shot examples and not to be asked.
         notes: what is no obstacle and yet worth telling, a line each.
     """
 
     name: str
     tasks: dict[str, Any]
-    shown: Collection[int]
+    shown: Collection[tuple[str, int]]
     notes: list[str]
 
 

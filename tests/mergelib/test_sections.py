@@ -60,6 +60,21 @@ def test_each_fault_is_one_line_that_names_key_value_and_what_is_allowed(
     assert contains in line
 
 
+def test_a_plain_file_fits_the_form(search_content):
+    search_content["objectives"] = [
+        {
+            "benchmark": {"file": "a.tsv", "question": 1, "answer": 2, "choices": [3, 4]},
+            "language_threshold": 0.99,
+        },
+        {"benchmark": {"file": "a.csv", "question": "q", "answer": "a", "choices": "c"}},
+    ]
+    search_content["evolution"]["algorithm"] = "nsga2"
+    search = parse_search(search_content, "here")
+    jsonschema.validate(search.model_dump(mode="json"), Search.model_json_schema())
+    assert Search.model_validate_json(search.model_dump_json()) == search
+    assert search.objectives[0].benchmark.choices == (3, 4)
+
+
 def test_weights_are_for_all_objectives_or_for_none(search_content):
     search_content["objectives"].append({"benchmark": "other", "weight": 1})
     (line,) = faults(search_content)

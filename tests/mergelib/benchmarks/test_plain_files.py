@@ -149,6 +149,12 @@ def test_examples_come_from_the_seed_and_are_never_asked(tmp_path: Path, own_fil
     assert len(set(shown.values())) > 3
 
 
+def test_a_question_that_is_part_of_another_is_still_asked(tmp_path: Path) -> None:
+    content = [{"question": "1" * n, "answer": n} for n in range(1, 31)]
+    file = {"file": str(write(tmp_path / "ones.csv", content)), **NAMED, "prompt": "{{question}}"}
+    assert len(opened({**file, "shots": 4}).items) == 26
+
+
 def test_the_pools_of_a_file_do_not_depend_on_the_shots(tmp_path: Path) -> None:
     file = {"file": str(write(tmp_path / "sums.csv", rows(20))), **NAMED}
     fresh = [
