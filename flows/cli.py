@@ -72,9 +72,8 @@ def check(search: SearchFile, set_: Overrides = None) -> None:
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
-    for note in bench.notes:
+    for note in [*bench.notes, *bench.rehearse()]:
         _console().print(f"note: {note}", soft_wrap=True)
-    bench.rehearse()
     counts = ", ".join(
         f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
         for name, b in bench.benchmarks.items()
@@ -130,7 +129,8 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         if search == run.search and is_finished(run):
             print_result(run, console)
             return
-    bench.rehearse()
+    for note in bench.rehearse():
+        console.print(f"  note: {note}", soft_wrap=True)
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
