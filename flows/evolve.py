@@ -1,8 +1,9 @@
 """A whole search, from the search file to the report."""
 
+import time
 from pathlib import Path
 
-from prefect import flow, tags
+from prefect import flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.finish import UNIFORM_FINALISTS, finish
@@ -16,6 +17,7 @@ from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.stopping import reason_to_stop
 from mergelib.workbench import Workbench, open_workbench
+from tasks.showing import Showcase, tagged
 
 
 def evaluations_left(run: Run, bench: Workbench) -> int:
@@ -34,6 +36,22 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
         left += len(bench.checkpoints)
         left += finalists // 2 + UNIFORM_FINALISTS if search.front else finalists + 1
     return left
+
+
+def share_done(run: Run, bench: Workbench) -> float:
+    """The share of a run's evaluations that is done, 0 to 1."""
+    done = len({event["key"] for event in run.events()})
+    return done / (done + evaluations_left(run, bench))
+
+
+def _next_generation(run: Run) -> None:
+    number, of = run.finished_generations(), run.search.evolution.generations
+    name = f"generation {number + 1} of {of}"
+    start = time.perf_counter()
+    best = generation.with_options(flow_run_name=name, result_storage=run.results)(
+        str(run.folder), number
+    )
+    progress.generation(number, of, best, time.perf_counter() - start)
 
 
 @flow(name="evolve", flow_run_name="evolve {search.name}", persist_result=False)
@@ -56,7 +74,7 @@ def evolve(search: Search, store: str = "runs") -> str:
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with run.lock(), quiet, tags(f"search:{search.name}"):
+    with run.lock(), quiet, tagged(search):
         run.prepare(search, bench.contents)
         if changed := run.other_versions():
             progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")
@@ -64,10 +82,13 @@ def evolve(search: Search, store: str = "runs") -> str:
         with progress.of(search.name, evaluations_left(run, bench)):
             if not run.has(*PREPARED):
                 prepare.with_options(result_storage=run.results)(folder)
+            showcase = Showcase(run)
             while (stopped := reason_to_stop(run)) is None:
-                number = run.finished_generations()
-                generation.with_options(result_storage=run.results)(folder, number)
+                showcase.update(share_done(run, bench))
+                _next_generation(run)
             progress.say(f"  {stopped}")
             if not is_reported(run):
+                showcase.update(share_done(run, bench))
                 finish.with_options(result_storage=run.results)(folder)
+            showcase.finish()
     return folder
