@@ -95,6 +95,27 @@ def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="The run fold
     print_status(run, _console())
 
 
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Folders, hub ids, or run folders for winners"),
+    ],
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", help="An lm-eval task's file or name; may be repeated"),
+    ] = None,
+    store: Store = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Of its folder in the store")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Compare models on whole benchmarks: intervals, and paired differences to the first."""
+    _be_quiet()
+    from flows.comparing import run_comparison
+
+    run_comparison(models, benchmark or [], store, name, set_ or [], _console())
+
+
 @zoo_app.command()
 def build(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that is not there yet")],

@@ -15,6 +15,7 @@ from flows.server import remember_server
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
+from mergelib.search_file import with_absolute_paths
 from mergelib.stopping import reason_to_stop
 from mergelib.workbench import Workbench, open_workbench
 from tasks.showing import Showcase, tagged
@@ -69,6 +70,7 @@ def evolve(search: Search, store: str = "runs") -> str:
         InputError: something in the search does not hold; nothing has been written then.
         SearchError: the search cannot go on; what is finished is kept.
     """
+    search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
     bench = open_workbench(search, run.models)
     folder = str(run.folder)

@@ -33,7 +33,11 @@ class Stop(Section):
 class Evolution(Section):
     """How recipes are varied."""
 
-    algorithm: AlgorithmName = "cma_es"
+    algorithm: AlgorithmName = Field(
+        "cma_es",
+        description="cma_es is a good start; for a front of several objectives nsga2 or another "
+        "that can",
+    )
     population: int = Field(12, ge=2, description="Candidates in a generation")
     generations: int = Field(8, ge=1, description="May be raised later to extend a finished search")
     descriptors: Literal["auto", "scores", "parents"] = Field(
@@ -41,4 +45,4 @@ class Evolution(Section):
         description="What map_elites tells models apart by: the scores on the first two "
         "benchmarks, or the distances to the first two endpoints; scores if there are two",
     )
-    stop: Stop = Stop()
+    stop: Stop = Field(Stop(), description="What ends the search before its last generation")
