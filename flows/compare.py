@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.progress import progress
+from flows.quiet import be_quiet
 from flows.server import remember_server
 from mergelib.comparing import open_contest
 from mergelib.errors import InputError
@@ -45,6 +46,7 @@ def compare(
     Raises:
         InputError: a model or benchmark does not hold; nothing has been written then.
     """
+    be_quiet()
     contest = open_contest(comparison, hidden(Path(store), "models"))
     folder = Path(store).resolve() / (name or f"comparison-{contest.digest[:8]}")
     if (folder / "search.yaml").exists():

@@ -10,6 +10,7 @@ from flows.finish import UNIFORM_FINALISTS, finish
 from flows.generation import generation
 from flows.prepare import PREPARED, prepare
 from flows.progress import progress
+from flows.quiet import be_quiet
 from flows.race import evaluations_in
 from flows.server import remember_server
 from mergelib.ledger import is_reported
@@ -70,6 +71,7 @@ def evolve(search: Search, store: str = "runs") -> str:
         InputError: something in the search does not hold; nothing has been written then.
         SearchError: the search cannot go on; what is finished is kept.
     """
+    be_quiet()
     search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
     bench = open_workbench(search, run.models)
