@@ -1,11 +1,13 @@
 """The search's story in Prefect's UI: artifacts under stable keys, kept up to date in place."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 from prefect import get_client, tags
 from prefect.artifacts import Artifact, MarkdownArtifact, ProgressArtifact, TableArtifact
 from prefect.client.schemas.actions import ArtifactUpdate
@@ -16,6 +18,8 @@ from mergelib.report import Result
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.story import Story
+
+logger = logging.getLogger("mergeflow")
 
 REPORTS_URL = "MERGEFLOW_REPORTS_URL"
 """The environment variable that says where `mergeflow ui` serves the store's reports."""
@@ -87,7 +91,16 @@ class Showcase:
         self._put("winner", MarkdownArtifact(markdown=winner, description=_WINNER))
 
     def _put(self, what: str, artifact: Artifact) -> None:
-        """Make the artifact, or put its content in the place of what was shown before."""
+        """Make the artifact, or put its content in the place of what was shown before.
+
+        A search goes on if the server cannot take it, because it is restarted, say.
+        """
+        try:
+            self._send(what, artifact)
+        except httpx.HTTPError as error:
+            logger.warning("%s is not shown: %s", what, " ".join(str(error).split())[:200])
+
+    def _send(self, what: str, artifact: Artifact) -> None:
         if what not in self._ids:
             artifact.key = artifact_key(self._run.folder.name, what)
             self._ids[what] = artifact.create().id
