@@ -20,6 +20,7 @@ import psutil
 from rich.console import Console
 
 from flows.deployments import POOL, write_deployments
+from flows.orphans import crash_orphans
 from flows.reports import served
 from flows.server import configure, living, note_process, server_of
 from mergelib.errors import InputError, MergeflowError
@@ -71,6 +72,9 @@ def run_ui(store: Path, port: int, console: Console) -> None:
             command = ("worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
             command += ("--name", f"{_WORKER}-{os.getpid()}")
             log = place / "worker.log"
+            # Left over by a worker that was killed; and, at the end, by ours.
+            crash_orphans(api, POOL)
+            parts.callback(crash_orphans, api, POOL)
             started["worker"] = parts.enter_context(_running(command, log, environment))
             note_process(place / "worker.json", started["worker"].pid)
         _print_addresses(console, api.removesuffix("/api"), reports, forms)
@@ -168,9 +172,13 @@ def _running(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: a search among them keeps all that is finished."""
+    """End a process and its children, these first, so that a search can still say so."""
     with suppress(psutil.NoSuchProcess):
         own = psutil.Process(process.pid).children(recursive=True)
+        for child in own:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        psutil.wait_procs(own, timeout=10)
         process.terminate()
         _, alive = psutil.wait_procs([psutil.Process(process.pid), *own], timeout=15)
         for left in alive:
