@@ -15,6 +15,8 @@ import pyarrow as pa
 import torch
 
 from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.engines import device_of
+from mergelib.benchmarks.handing_over import HandedOver
 from mergelib.benchmarks.items import open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import open_checkpoint
@@ -115,16 +117,17 @@ class Contest:
     @property
     def device(self) -> str:
         """Where models answer."""
-        if self.comparison.compute.device != "auto":
-            return self.comparison.compute.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return device_of(self.comparison.compute)
 
     def dtype(self, model: int) -> str:
         """The type of a model's arithmetic: its own on a GPU, float32 elsewhere."""
-        if self.comparison.compute.dtype != "auto":
-            return self.comparison.compute.dtype
-        if not self.device.startswith("cuda"):
-            return "float32"
+        compute = self.comparison.compute
+        if compute.dtype != "auto":
+            return compute.dtype
+        on_gpu = self.device.startswith("cuda") or compute.engine == "vllm"
+        return self._own_dtype(model) if on_gpu else "float32"
+
+    def _own_dtype(self, model: int) -> str:
         config = self.checkpoints[model].config
         own = str(config.get("dtype", config.get("torch_dtype")))
         return own if own in DTYPES else "bfloat16"
@@ -140,8 +143,9 @@ class Contest:
     def part_digest(self, part: Part) -> str:
         """What decides a part's answers: the model's and the items' contents, how they are made."""
         items = [item.digest for item in self.benchmarks[part.benchmark].find(part.items)]
-        batch = self.comparison.compute.batch
-        settings = [self.device.split(":")[0], self.dtype(part.model), batch]
+        compute = self.comparison.compute
+        settings = [self.device.split(":")[0], self.dtype(part.model), compute.batch]
+        settings += [compute.engine, compute.quantization]
         return canonical_digest([self.checkpoints[part.model].fingerprint, items, settings])
 
     def answer(self, part: Part) -> Evaluation:
@@ -182,7 +186,14 @@ class Contest:
             torch.set_num_threads(compute.threads)
         elif resident.parameter_count < SMALL:
             torch.set_num_threads(1)
-        return Answerer(resident, compute.batch)
+        if compute.engine == "vllm":
+            dtypes, trust = (
+                (self.dtype(model), self._own_dtype(model)),
+                checkpoint.trust_remote_code,
+            )
+            return HandedOver(resident, compute.batch, *dtypes, trust_remote_code=trust)
+        bits = None if compute.quantization == "none" else compute.quantization
+        return Answerer(resident, compute.batch, compute.engine, bits)
 
     def result(self, responses: pa.Table) -> pa.Table:
         """A row for each model and benchmark (`COMPARISON_SCHEMA`).

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mergelib.report import Result, percent, signed
+from mergelib.reservations import reservations
 from mergelib.story import picture_in_markdown
 
 
@@ -26,6 +27,7 @@ def outcome_markdown(result: Result, link: str | None) -> str:
             picture_in_markdown("The search, and what came out on fresh items", result.picture),
             "",
             *(line for name in result.names for line in _table(result, name)),
+            *(f"{sentence}\n" for sentence in reservations(result.run.workbench())),
             f"{result.saving[0].upper()}{result.saving[1:]}.",
         ]
     )

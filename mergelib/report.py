@@ -15,6 +15,7 @@ from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
 from mergelib.fitness import judge_of
 from mergelib.pictures import convergence, growth, trade_offs
+from mergelib.reservations import reservations
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.stopping import progress_of
@@ -254,6 +255,7 @@ def render_report(result: Result) -> str:
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
         fits=run.json("intervals.json"),
         calibrated_with=_calibrated_with(search),
+        reservations=reservations(run.workbench()),
         items={
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names

@@ -58,6 +58,10 @@ class Search(Section):
         200, ge=1, description="Further items of the search pool that decide between finalists"
     )
     compute: Compute = Field(Compute(), description="Where and how models are merged and answer")
+    allow_test_sets: bool = Field(
+        False,
+        description="Search on public test data; the report and the model card then say so",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the models; only if you trust it"
     )

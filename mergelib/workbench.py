@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.contamination import public_test_data
+from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
@@ -46,6 +48,7 @@ class Workbench:
         goals: what is maximised, and which limits hold.
         given: other models' responses, or another run's bank, to calibrate with.
         space: the recipes that can be reached.
+        test_sets: the benchmarks that are searched on public test data, by name: which.
         notes: what is no obstacle and yet worth telling, a line each.
     """
 
@@ -75,6 +78,7 @@ class Workbench:
         self.space = space_of(search, self._layer_names)
         self._answerers: dict[int, Answerer] = {}
         self.benchmarks: dict[str, Benchmark] = {}
+        self.test_sets: dict[str, str] = {}
         for number, objective in enumerate(search.objectives):
             self._open_benchmark(objective, f"objectives.{number}")
         self.goals = self._goals()
@@ -84,6 +88,10 @@ class Workbench:
         benchmark = open_benchmark(choice, key, self.search.seed)
         if benchmark.name in self.benchmarks:
             raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
+        allowed = self.search.allow_test_sets
+        if (source := public_test_data(benchmark, choice.benchmark, key, allowed)) is not None:
+            self.test_sets[benchmark.name] = source
+            self.notes.append(f"{benchmark.name} is searched on public test data: {source}")
         self.benchmarks[benchmark.name] = benchmark
         available = len(benchmark.pool("search"))
         if self.search.fitness.items > available:
@@ -147,17 +155,13 @@ class Workbench:
 
     @cached_property
     def device(self) -> str:
-        """Where models answer: the first GPU, if there is one, unless the search file says."""
-        if self.search.compute.device != "auto":
-            return self.search.compute.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        """Where merges are written."""
+        return device_of(self.search.compute)
 
     @cached_property
     def dtype(self) -> str:
         """The type of the arithmetic while answering; it never rounds the exported weights."""
-        if self.search.compute.dtype != "auto":
-            return self.search.compute.dtype
-        return self.search.merge.export_dtype if self.device.startswith("cuda") else "float32"
+        return dtype_of(self.search)
 
     @cached_property
     def _resident(self) -> ResidentModel:
@@ -209,7 +213,7 @@ class Workbench:
 
     def _answerer(self, resident: ResidentModel) -> Answerer:
         if id(resident) not in self._answerers:
-            self._answerers[id(resident)] = Answerer(resident, self.search.compute.batch)
+            self._answerers[id(resident)] = open_answerer(resident, self.search)
         return self._answerers[id(resident)]
 
     def model_digest(self, model: str) -> str:
@@ -230,9 +234,10 @@ class Workbench:
         }
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
-        merging = self.search.compute.merging
+        compute = self.search.compute
         batch = self._answerer(self._resident).batch
-        settings = [host, self.device.split(":")[0], self.dtype, batch, merging]
+        settings = [host, self.device.split(":")[0], self.dtype, batch, compute.merging]
+        settings += [compute.engine, compute.quantization]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -273,8 +278,7 @@ class Workbench:
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+            raise InputError(f"compute.device: {self.device} {why_not(error)}") from error
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.

@@ -16,6 +16,7 @@ from mergelib.benchmarks.choices import Loglikelihoods, read_pair, read_windows
 from mergelib.benchmarks.decoder import Decoder
 from mergelib.benchmarks.generation import Generations, read_prompt
 from mergelib.benchmarks.items import Item
+from mergelib.benchmarks.quantised import Bits, QuantisedModel
 from mergelib.benchmarks.reference import Reference
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
@@ -58,15 +59,26 @@ class _Prepared:
 class Answerer:
     """Asks a resident model; the weights may change between calls."""
 
-    def __init__(self, resident: ResidentModel, batch: int | str, engine: Engine = "auto") -> None:
+    def __init__(
+        self,
+        resident: ResidentModel,
+        batch: int | str,
+        engine: Engine = "auto",
+        quantization: Bits | None = None,
+    ) -> None:
         """Wrap the model once: its set-up is the slow part of lm-eval.
 
         Args:
             resident: the model that answers.
             batch: texts written together, or "auto".
             engine: "lm_eval" for lm-eval's own back end throughout.
+            quantization: how wide weights are while they answer; None for as they are.
+
+        Raises:
+            InputError: the model cannot be quantised.
         """
-        model = resident.model
+        self._quantised = None if quantization is None else QuantisedModel(resident, quantization)
+        model = resident.model if self._quantised is None else self._quantised.model
         on_cpu = model.device.type == "cpu"
         self.batch = _AUTO_BATCH if batch == "auto" else int(batch)
         reference_batch = self.batch
@@ -90,7 +102,6 @@ class Answerer:
             logger.warning("%s answers through lm-eval's own back end: %s", kind, reason)
         return reason is None
 
-    @torch.inference_mode()
     def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
         """Ask every request of every item.
 
@@ -100,6 +111,12 @@ class Answerer:
         Returns:
             The raw answers, an entry for each item, and what they cost.
         """
+        if self._quantised is not None:
+            self._quantised.refresh()
+        return self._answer(items)
+
+    @torch.inference_mode()
+    def _answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
         meter = Meter(self._decoder.model, self._parameters)
         prepared = self._prepare(items)
         answers: dict[int, Any] = dict(prepared.refused)
@@ -143,8 +160,12 @@ class Answerer:
                     logger.warning(
                         "%s: lm-eval's own back end writes: not the fast path's settings", name
                     )
-                prepared.jobs.append((other, Reference(self._lm, [asked[n] for n in other])))
+                prepared.jobs.append((other, self._other([asked[n] for n in other])))
         return prepared
+
+    def _other(self, instances: Sequence[Instance]) -> Job:
+        """What answers requests of a kind that the fast path leaves alone."""
+        return Reference(self._lm, instances)
 
     def _read(self, instance: Instance) -> Any:
         """What a job is made from; a `NoAnswer`; or None, where only the back end knows."""

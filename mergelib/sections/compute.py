@@ -1,8 +1,8 @@
 """The section `compute` of a search file: where and how models are merged and answer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergelib.sections.fields import AutoOrCount, Section
 
@@ -22,6 +22,14 @@ class Compute(Section):
     threads: AutoOrCount = Field(
         "auto", description="Threads of torch on a CPU; one for small models"
     )
+    engine: Literal["auto", "lm_eval", "vllm"] = Field(
+        "auto",
+        description="What answers: the fast path where it knows the model; lm-eval's own back end, "
+        "the slow reference; or vLLM on a GPU",
+    )
+    quantization: Literal["none", "int8", "int4"] = Field(
+        "none", description="Width of weights while answering; what is exported stays whole"
+    )
     merging: Literal["auto", "mergekit"] = Field(
         "auto", description="mergekit: its own arithmetic also where a faster one gives the same"
     )
@@ -30,3 +38,18 @@ class Compute(Section):
         description="Memory for what merges have in common, in GiB; half of what is free by "
         "default",
     )
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> Self:
+        if self.engine != "vllm":
+            return self
+        if self.quantization != "none":
+            raise ValueError(
+                f"quantization: {self.quantization} is not for engine: vllm; allowed with it: none"
+            )
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(
+                f"device: {self.device} is where models are merged, and engine: vllm needs the GPU "
+                "for itself; allowed with it: auto, cpu"
+            )
+        return self

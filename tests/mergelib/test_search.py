@@ -61,7 +61,7 @@ WEIGHT = "merge.parameters.weight"
     ("path", "value", "start", "contains"),
     [
         # Keys
-        ("evolutoin", {}, "evolutoin: ", "did you mean 'evolution'? Allowed: base, compute"),
+        ("evolutoin", {}, "evolutoin: ", "did you mean 'evolution'? Allowed: allow_test_sets,"),
         ("merge.layer_group", 2, "merge.layer_group: ", "did you mean 'layer_groups'?"),
         ("objectives.0.metrik", "m", "objectives.0.metrik: ", "did you mean 'metric'?"),
         ("fitness.calibration.model", 3, "fitness.calibration.model: ", "mean 'models'?"),

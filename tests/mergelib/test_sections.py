@@ -103,3 +103,16 @@ def test_the_schema_lets_a_preset_stand_for_the_method(search_content):
     search_content["merge"] = {"preset": "mergenetic_slerp"}
     jsonschema.validate(search_content, Search.model_json_schema())
     assert parse_search(search_content, "here").merge.methods == ("slerp",)
+
+
+def test_population_and_generations_follow_the_algorithm_unless_given(search_content):
+    search_content["evolution"] = {}
+    by_default = parse_search(search_content, "here").evolution
+    assert (by_default.algorithm, by_default.population, by_default.generations) == (
+        "bayesian",
+        4,
+        16,
+    )
+    search_content["evolution"] = {"algorithm": "ga", "generations": 3}
+    other = parse_search(search_content, "here").evolution
+    assert (other.population, other.generations) == (12, 3)
