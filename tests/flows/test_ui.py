@@ -208,40 +208,70 @@ def test_a_second_one_says_what_is_there_already(ui: Ui, tmp_path: Path) -> None
     assert httpx.get(f"{ui.address}/api/health").json() is True
 
 
-def test_chromium_sees_the_run_its_generations_and_its_artifacts(
-    ui: Ui, scheduled: dict[str, Any]
-) -> None:
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """A page of a Chromium without a window."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="no playwright: pip install playwright"
     )
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
-    by_parent = {"parent_flow_run_id": {"any_": [scheduled["id"]]}}
-    (evolve,) = ui.find("flow_runs", flow_runs=by_parent)
     with playwright.sync_playwright() as control:
         browser = control.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.goto(f"{ui.address}/runs/flow-run/{evolve['id']}")
-        see = playwright.expect
-        see(page.get_by_text("evolve scheduled").first).to_be_visible(timeout=30_000)
-        see(page.get_by_text("search:scheduled").first).to_be_visible()
-        page.get_by_text("Subflow Runs").click()
-        for name in ("prepare", "generation 1 of 2", "generation 2 of 2", "finish"):
-            see(page.get_by_role("link", name=name).first).to_be_visible(timeout=15_000)
-        page.get_by_text("Artifacts").last.click()
-        for kind in ("progress", "population", "convergence", "parents", "ledger", "winner"):
-            see(page.get_by_text(f"scheduled-{kind}").first).to_be_visible(timeout=15_000)
-        (report,) = ui.find("artifacts", artifacts={"key": {"any_": ["scheduled-report"]}})
-        page.goto(f"{ui.address}/artifacts/artifact/{report['id']}")
-        see(page.get_by_text("The winner answers").first).to_be_visible(timeout=15_000)
-        picture = page.locator("article img, .markdown-renderer img").first
-        see(picture).to_be_visible(timeout=15_000)
-        assert picture.evaluate("image => image.naturalWidth") > 100
-        link = page.get_by_role("link", name="Open the report").get_attribute("href")
-        page.goto(link)
-        see(page.get_by_role("heading", name="scheduled")).to_be_visible()
+        playwright.expect.set_options(timeout=30_000)
+        yield browser.new_page(viewport={"width": 1400, "height": 1000})
         browser.close()
+
+
+def test_chromium_sees_the_run_its_generations_and_its_artifacts(
+    ui: Ui, scheduled: dict[str, Any], page: Any
+) -> None:
+    from playwright.sync_api import expect as see
+
+    by_parent = {"parent_flow_run_id": {"any_": [scheduled["id"]]}}
+    (evolve,) = ui.find("flow_runs", flow_runs=by_parent)
+    page.goto(f"{ui.address}/runs/flow-run/{evolve['id']}")
+    see(page.get_by_text("evolve scheduled").first).to_be_visible()
+    see(page.get_by_text("search:scheduled").first).to_be_visible()
+    page.get_by_text("Subflow Runs").click()
+    for name in ("prepare", "generation 1 of 2", "generation 2 of 2", "finish"):
+        see(page.get_by_role("link", name=name).first).to_be_visible()
+    page.get_by_text("Artifacts").last.click()
+    for kind in ("progress", "population", "convergence", "parents", "ledger", "winner"):
+        see(page.get_by_text(f"scheduled-{kind}").first).to_be_visible()
+    (report,) = ui.find("artifacts", artifacts={"key": {"any_": ["scheduled-report"]}})
+    page.goto(f"{ui.address}/artifacts/artifact/{report['id']}")
+    see(page.get_by_text("The winner answers").first).to_be_visible()
+    picture = page.locator("article img, .markdown-renderer img").first
+    see(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    link = page.get_by_role("link", name="Open the report").get_attribute("href")
+    page.goto(link)
+    see(page.get_by_role("heading", name="scheduled")).to_be_visible()
+
+
+def test_a_search_is_launched_from_its_form(ui: Ui, page: Any) -> None:
+    page.goto(f"{ui.address}/deployments/deployment/{ui.forms['evolve']}/run")
+    for name, value in (("Name", "from-the-form"), ("Generations", "2")):
+        label = f"normalize-space(.)='{name}' or starts-with(normalize-space(.),'{name} (')"
+        field = "ancestor::div[starts-with(@class,'p-label schema-form-property')][1]"
+        path = f"xpath=//span[@class='schema-form-property__label' and ({label})]/{field}"
+        page.locator(path).locator("input,textarea").first.fill(value)
+    page.get_by_role("button", name="Submit").click()
+    end = time.monotonic() + 30
+    while True:
+        runs = ui.find("flow_runs")
+        launched = [run for run in runs if "search" in run["parameters"]]
+        launched = [r for r in launched if r["parameters"]["search"]["name"] == "from-the-form"]
+        if launched:
+            break
+        assert time.monotonic() < end, runs
+        time.sleep(0.5)
+    (run,) = launched
+    assert run["parameters"]["search"]["evolution"]["generations"] == 2
+    assert run["parameters"]["search"]["merge"]["method"] == "task_arithmetic"
+    httpx.delete(f"{ui.address}/api/flow_runs/{run['id']}")
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:
