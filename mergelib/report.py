@@ -274,20 +274,5 @@ def render_report(result: Result) -> str:
     )
 
 
-def summary_markdown(result: Result) -> str:
-    """Verdict and table as Markdown, for Prefect's UI."""
-    lines = [f"# {result.run.folder.name}", "", result.verdict, ""]
-    lines += ["| benchmark | model | role | score | 95 % | to the best endpoint |"]
-    lines += ["|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row['benchmark']} | {row['name']} | {row['role']} | {percent(row['score'])} "
-        f"| {percent(row['low'])} to {percent(row['high'])} "
-        f"| {signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])}) |"
-        for row in result.rows
-    ]
-    lines += ["", *reservations(result.run.workbench())]
-    return "\n".join([*lines, "", result.saving, "", f"Report: {result.run.path('report.html')}"])
-
-
 def _short(reference: str) -> str:
     return reference.rstrip("/").rsplit("/", 1)[-1]

@@ -35,12 +35,24 @@ def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
     if not isinstance(document, dict):
         raise InputError(f"{path}: a search file is a mapping of keys, such as name: my-search")
     for override in overrides:
-        _apply(document, override)
+        apply_override(document, override)
     _make_paths_absolute(document, path.resolve().parent)
     return parse_search(document, str(path))
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def with_absolute_paths(search: Search, folder: Path) -> Search:
+    """A search that did not come from a file, with its local paths read from a folder."""
+    document = search.model_dump(mode="json")
+    _make_paths_absolute(document, folder)
+    return Search.model_validate(document)
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one key of a parsed file; see `load_search`.
+
+    Raises:
+        InputError: the override is not key=value, or there is no such place.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set {override}: write key=value, such as evolution.generations=20")

@@ -36,7 +36,7 @@ from mergelib.sections.evolution import Stop
 from mergelib.sections.objectives import Constraint
 from mergelib.space import Space
 
-_SMALL = 10_000_000
+SMALL = 10_000_000
 """Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
@@ -158,7 +158,7 @@ class Workbench:
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
         if self.search.compute.threads != "auto":
             torch.set_num_threads(self.search.compute.threads)
-        elif resident.parameter_count < _SMALL:
+        elif resident.parameter_count < SMALL:
             torch.set_num_threads(1)
         # What is loaded by now stays: walking through it took longer than a merge.
         gc.unfreeze()

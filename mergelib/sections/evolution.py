@@ -37,7 +37,11 @@ OTHERWISE = {"population": 12, "generations": 8}
 class Evolution(Section):
     """How recipes are varied."""
 
-    algorithm: AlgorithmName = "bayesian"
+    algorithm: AlgorithmName = Field(
+        "bayesian",
+        description="bayesian is a good start; for a front of several objectives nsga2 or another "
+        "that can",
+    )
     population: int = Field(
         4, ge=2, description="Candidates in a generation; by default 12 if not by bayesian"
     )
@@ -52,7 +56,7 @@ class Evolution(Section):
         description="What map_elites tells models apart by: the scores on the first two "
         "benchmarks, or the distances to the first two endpoints; scores if there are two",
     )
-    stop: Stop = Stop()
+    stop: Stop = Field(Stop(), description="What ends the search before its last generation")
 
     @model_validator(mode="before")
     @classmethod

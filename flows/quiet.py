@@ -1,0 +1,13 @@
+"""Other libraries' notes, kept off the terminal and out of the log."""
+
+import logging
+import os
+import warnings
+
+
+def be_quiet() -> None:
+    """Turn down what is noise to a search; downloads show, and so do errors."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore")
+    for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
