@@ -158,7 +158,9 @@ def _be_quiet() -> None:
     """Keep other libraries' notes off the terminal, before they are imported; downloads show."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore")
-    for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
+    noisy = ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub")
+    # transformers imports torchao where it is installed, which tells of kernels that do not load.
+    for name in (*noisy, "torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
