@@ -58,10 +58,7 @@ def public_test_data(benchmark: Benchmark, asked_for: str, key: str, allowed: bo
     Raises:
         InputError: it is public test data, and not allowed.
     """
-    own_file = Path(asked_for).is_file()
-    splits = {item.item_id.split("/")[-2] for item in benchmark.pool("search")}
-    found = [_test_data(benchmark.task.config, split, own_file) for split in sorted(splits)]
-    source = next((each for each in found if each is not None), None)
+    source = _test_data(benchmark, own_file=Path(asked_for).is_file())
     if source is not None and not allowed:
         raise InputError(
             f"{key}.benchmark: {benchmark.name} would be searched on public test data ({source}), "
@@ -72,10 +69,12 @@ def public_test_data(benchmark: Benchmark, asked_for: str, key: str, allowed: bo
     return source
 
 
-def _test_data(config: Any, split: str, own_file: bool) -> str | None:
+def _test_data(benchmark: Benchmark, own_file: bool) -> str | None:
+    config = benchmark.task.config
     source = _public_source(config)
     if source is None:
         return None
+    split = benchmark.pool("search")[0].item_id.rpartition("/")[0]
     # What lm-eval's own tasks evaluate is what scores are told of, whatever it is called.
     evaluated = split == (config.test_split or config.validation_split)
     is_test = split == config.test_split and not split.startswith(_NOT_FOR_TESTS)
