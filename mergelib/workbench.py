@@ -253,7 +253,7 @@ class Workbench:
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"compute.device: {self.device} {why_not(error)}") from error
+            raise InputError(why_not(self.search, error)) from error
         return notes
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:

@@ -22,6 +22,7 @@ from lm_eval.api.instance import Instance
 
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.answers import Job, Meter, RawAnswers, Spending
+from mergelib.benchmarks.decoder import one_line
 from mergelib.benchmarks.items import Item
 from mergelib.errors import InputError
 from mergelib.merging.resident import DTYPES, ResidentModel
@@ -92,16 +93,23 @@ class HandedOver(Answerer):
 
         Raises:
             InputError: the memory-backed folder has no room for the model.
+            RuntimeError: the engine does not start.
         """
         with tempfile.TemporaryDirectory(
             prefix=f"{_PREFIX}{os.getpid()}-", dir=self._room()
         ) as folder:
             self._resident.save(Path(folder), self._export_dtype)
-            self._engine = open_vllm(pretrained=folder, **self._settings)
+            self._engine = self._started(folder)
             try:
                 return super().answer(items)
             finally:
                 self._end()
+
+    def _started(self, folder: str) -> Any:
+        try:
+            return open_vllm(pretrained=folder, **self._settings)
+        except (ImportError, OSError, ValueError, AssertionError) as error:
+            raise RuntimeError(f"vLLM does not start: {one_line(error)}") from error
 
     def _end(self) -> None:
         """Let go of the engine, which frees its GPU's memory."""
