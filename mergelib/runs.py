@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from mergelib.errors import InputError
-from mergelib.files import read_json, write_json, write_table, write_text
+from mergelib.files import append_line, read_json, write_json, write_table, write_text
 from mergelib.search import Search, parse_search
 from mergelib.workbench import Workbench, open_workbench
 
@@ -32,9 +32,11 @@ _MAY_CHANGE = (
     "evolution.stop.hours",
     "evolution.stop.answers",
     "evolution.stop.target",
+    "evolution.stop.failures",
     "finalists",
     "deciding_items",
     "compute.cache_gib",
+    "compute.seconds_per_candidate",
 )
 """Keys that may differ when a run goes on; generations may only be raised."""
 
@@ -233,11 +235,7 @@ class Run:
     def journal(self, event: dict[str, Any]) -> None:
         """Append one line to journal.jsonl: an evaluation that has just been finished or reused."""
         stamped = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **event}
-        with (self.folder / "journal.jsonl").open("ab+") as file:
-            # A process that was killed while writing may have left half a line.
-            if file.tell() and not _ends_with_newline(file):
-                file.write(b"\n")
-            file.write(json.dumps(stamped, allow_nan=False).encode() + b"\n")
+        append_line(self.folder / "journal.jsonl", json.dumps(stamped, allow_nan=False).encode())
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The journal's whole lines, oldest first."""
@@ -252,11 +250,6 @@ class Run:
 
 def _versions() -> dict[str, str]:
     return {package: version(package) for package in _DECIDING_PACKAGES}
-
-
-def _ends_with_newline(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
 
 
 def _generation_file(generation: int) -> str:

@@ -19,6 +19,7 @@ from mergelib.benchmarks.items import Item
 from mergelib.benchmarks.reference import Reference
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
+from mergelib.time_limit import TimeLimit
 
 __all__ = ["Answerer", "Engine", "NoAnswer", "RawAnswers", "Spending"]
 
@@ -91,16 +92,22 @@ class Answerer:
         return reason is None
 
     @torch.inference_mode()
-    def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
+    def answer(
+        self, items: Sequence[Item], limit: TimeLimit | None = None
+    ) -> tuple[RawAnswers, Spending]:
         """Ask every request of every item.
 
         Args:
             items: what to ask, of one benchmark or several: requests of a kind share batches.
+            limit: by when all is to be answered; None for any time.
 
         Returns:
             The raw answers, an entry for each item, and what they cost.
+
+        Raises:
+            TooSlow: time is up.
         """
-        meter = Meter(self._decoder.model, self._parameters)
+        meter = Meter(self._decoder.model, self._parameters, limit)
         prepared = self._prepare(items)
         answers: dict[int, Any] = dict(prepared.refused)
         for numbers, job in prepared.jobs:

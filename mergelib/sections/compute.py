@@ -26,3 +26,9 @@ class Compute(Section):
         description="Memory for what merges have in common, in GiB; half of what is free by "
         "default",
     )
+    seconds_per_candidate: float | None = Field(
+        None,
+        gt=0,
+        description="A candidate that takes longer to be merged and answer the anchor items has "
+        "failed; larger sets of items have more time, in proportion",
+    )
