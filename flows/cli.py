@@ -122,6 +122,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     if store.exists() and not store.is_dir():
         raise InputError(f"--store {store}: is a file; name a folder")
     run = Run.of(search, store)
+    run.check_free()
     bench = open_workbench(search, run.models)
     for note in bench.notes:
         console.print(f"  note: {note}", soft_wrap=True)

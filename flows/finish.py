@@ -36,7 +36,7 @@ def finish(run: str) -> None:
     bench, judge = folder.workbench(), judge_of(folder)
     candidates = choose_finalists(run)
     uniform = finalists.best_of(
-        folder.table("uniform.parquet"), judge, UNIFORM_FINALISTS, "uniform"
+        folder.table("uniform.parquet"), judge, UNIFORM_FINALISTS, "uniform", folder.here
     )
 
     def let_answer(

@@ -46,18 +46,6 @@ def merges_raise(monkeypatch: pytest.MonkeyPatch, error: Callable[[int], Excepti
     monkeypatch.setattr(Workbench, "evaluate", evaluate)
 
 
-@pytest.fixture
-def own_store(finished: Run, tmp_path: Path) -> Path:
-    """A store with the finished search's results, and no runs."""
-    results = tmp_path / ".mergeflow" / "results"
-    for file in finished.results.rglob("*"):
-        if file.is_file():
-            copy = results / file.relative_to(finished.results)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read_bytes())
-    return tmp_path
-
-
 def test_damaged_results_are_worked_out_again(
     finished: Run, own_store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
