@@ -10,6 +10,7 @@ import pytest
 from mergelib.errors import InputError
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
+from mergelib.workbench import _workbench
 from tests.conftest import DATA, small_search
 from tests.flows.conftest import run_search
 from tests.flows.test_evolve import decided
@@ -49,5 +50,6 @@ def test_a_run_goes_on_where_its_models_and_benchmarks_lie_now(
             assert Path(model).is_dir()
 
     shutil.copytree(DATA / "zoo" / "de", there / "zoo" / "ja", dirs_exist_ok=True)
+    _workbench.cache_clear()  # as a new process begins
     with pytest.raises(InputError, match="zoo/ja: has changed since "):
         run_search(search_at(there, 3), own_store)
