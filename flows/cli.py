@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.cache import app as cache_app
 from mergelib.errors import InputError, MergeflowError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 zoo_app = typer.Typer(help="The tiny model family that the demo merges.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(cache_app, name="cache")
 
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file")]
 Store = Annotated[Path, typer.Option(help="Folder of run folders")]
