@@ -115,6 +115,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
     from flows.result import print_result
+    from mergelib.files import NotFull
     from mergelib.runs import Run
     from mergelib.search_file import load_search
     from mergelib.stopping import is_finished
@@ -137,15 +138,17 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
-    reap_servers(store)
-    configure(store)
+    with NotFull(store):
+        reap_servers(store)
+        configure(store)
     # Prefect reads its settings when it is first imported: not before this line.
     from flows.evolve import evolve as evolve_flow
     from flows.progress import progress
 
     progress.show()
     try:
-        evolve_flow(search, str(store))
+        with NotFull(store):
+            evolve_flow(search, str(store))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         raise typer.Exit(130) from None

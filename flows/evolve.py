@@ -36,7 +36,12 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
     return left
 
 
-@flow(name="evolve", flow_run_name="evolve {search.name}", persist_result=False)
+@flow(
+    name="evolve",
+    flow_run_name="evolve {search.name}",
+    persist_result=False,
+    result_serializer="json",
+)
 def evolve(search: Search, store: str = "runs") -> str:
     """Evolve a merge: the same search in the same store goes on where it stopped.
 

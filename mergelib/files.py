@@ -15,9 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mergelib.errors import InputError
+from mergelib.errors import InputError, MergeflowError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+_SCARCE = 1_000_000
+"""With fewer bytes than this, a disk counts as full."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -77,12 +80,46 @@ def full_disk(path: Path, error: BaseException) -> InputError | None:
         error: what came of it.
     """
     number = _error_number(error)
-    if number not in _FULL:
-        return None
+    return _full_line(path, number) if number in _FULL else None
+
+
+def _full_line(path: Path, number: int) -> InputError:
     return InputError(
         f"{path}: {os.strerror(number)}: {amount(_free(path))} are free; make room, and the same "
         "command goes on"
     )
+
+
+class NotFull:
+    """Around work whose libraries do not say that it failed because the disk is full."""
+
+    def __init__(self, folder: Path) -> None:
+        """Say where the work is kept."""
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        """See whether there is room for anything at all.
+
+        Raises:
+            InputError: there is not.
+        """
+        if _free(self._folder / "any") < _SCARCE:
+            raise _full_line(self._folder, errno.ENOSPC)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Name the full disk in the place of what it led to.
+
+        Raises:
+            InputError: there was an error that is none of this project's, and there is no room.
+        """
+        told = (MergeflowError, KeyboardInterrupt, SystemExit)
+        if error is not None and not isinstance(error, told):
+            self.__enter__()
 
 
 def write_text(path: Path, text: str) -> None:

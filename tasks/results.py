@@ -47,7 +47,7 @@ class SealedEvaluation(Serializer):
 
 def tell_of_damage(file: Path) -> None:
     """Warn of a result that is there and cannot be used: its evaluation is about to be redone."""
-    if file.is_file() and (fault := _fault(file)) is not None:
+    if file.is_file() and (fault := fault_of(file)) is not None:
         logger.warning("%s: %s; it is worked out again", file, fault)
 
 
@@ -61,11 +61,12 @@ def hold(file: Path, record: ResultRecord[Any]) -> None:
     Raises:
         InputError: the disk is full.
     """
-    if not file.is_file() or _fault(file) is not None:
+    if not file.is_file() or fault_of(file) is not None:
+        file.unlink(missing_ok=True)
         write_atomically(file, lambda partial: partial.write_bytes(record.serialize()))
 
 
-def _fault(file: Path) -> str | None:
+def fault_of(file: Path) -> str | None:
     """Why a result cannot be used; None if it can."""
     content = file.read_bytes()
     if not content:
