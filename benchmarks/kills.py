@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -155,11 +155,16 @@ def undisturbed(search: Path, store: Path) -> Run:
     return Run(store / "long")
 
 
-def disturbed(
-    search: Path, store: Path, drawn: list[tuple[float, float]], way: str
-) -> dict[str, Any]:
-    """Run the search, kill it at each moment, let it end; see the module for what comes back."""
-    run, port = Run(store / "long"), free_port()
+class Disturbed(NamedTuple):
+    """What came of a search that was killed; see the module."""
+
+    landed: int
+    answered_again: int
+
+
+def disturbed(search: Path, run: Run, drawn: list[tuple[float, float]], way: str) -> Disturbed:
+    """Run a search, kill it at each moment, then let it end."""
+    store, port = run.folder.parent, free_port()
     env = environment()
     if way == "server":
         env["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
@@ -178,7 +183,7 @@ def disturbed(
         before = after
         if way == "fresh":
             shutil.rmtree(store / ".mergeflow" / "prefect", ignore_errors=True)
-    return {"run": run, "landed": landed, "answered_again": again}
+    return Disturbed(landed, again)
 
 
 @contextmanager
@@ -197,21 +202,22 @@ def measure(kills: int, seed: int, ways: list[str], folder: Path) -> list[dict[s
     for number, way in enumerate(ways):
         start = time.perf_counter()
         drawn = moments(kills, evaluations, seed + number)
-        result = disturbed(search, folder / way, drawn, way)
-        found = decided(result["run"])
+        run = Run(folder / way / "long")
+        result = disturbed(search, run, drawn, way)
+        found = decided(run)
         names = expected.keys() | found.keys()
         differing = sorted(name for name in names if found.get(name) != expected.get(name))
-        ledger = json.loads(result["run"].path("ledger.json").read_text())
+        ledger = json.loads(run.path("ledger.json").read_text())
         rows.append(
             {
                 "way": way,
                 "seed": seed + number,
                 "evaluations": evaluations,
                 "kills": kills,
-                "landed": result["landed"],
+                "landed": result.landed,
                 "files": len(expected),
                 "differing": len(differing),
-                "answered_again": result["answered_again"] + ledger["answered_twice"],
+                "answered_again": result.answered_again + ledger["answered_twice"],
                 "seconds": time.perf_counter() - start,
             }
         )
