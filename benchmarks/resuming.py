@@ -1,15 +1,16 @@
 """How long a run with many finished generations takes to go on.
 
-    python -m benchmarks.resuming [--generations 10 100 1000] [--population 50] [--store DIR]
+    python -m benchmarks.resuming [--generations 1 10 100 1000] [--population 50] [--store DIR]
         [--json FILE]
 
 Prepares a small search of the shipped models, lets a synthetic judge answer for the candidates of
 its first generations (they are written by what writes real ones), and then runs `mergeflow evolve`
-for one generation more. `seconds_made` is what it took to write all generations without answers;
-`seconds_to_go_on` from the command's start to its first new answer, `seconds_at_start` the same of
-a run with a single generation: their difference is what finished generations cost. `seconds_to_end`
-is how long the command took in all, with the new generation, the finalists and the report.
-`megabytes` is the size of the run folder.
+for one generation more. `seconds_made` is what it took to write the generations without answers;
+`seconds_to_go_on` from the command's start to its first new answer, and `cpu_to_go_on` what its
+process and Prefect's server had computed until then: how these grow with `generations` is what
+finished ones cost. `seconds_to_end` is how long the command took in all, with the new generation,
+the finalists and the report. `megabytes` is the size of the run folder. A store that is given is
+gone on with; generations that it has already are not measured again.
 """
 
 import argparse
@@ -19,9 +20,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import yaml
 from prefect.logging import disable_run_logger
 
@@ -67,12 +69,16 @@ def search_of(population: int, generations: int) -> dict[str, Any]:
     }
 
 
-def command(store: Path, population: int, generations: int) -> tuple[float, float]:
-    """Run `mergeflow evolve`.
+class Timed(NamedTuple):
+    """How long a command took, in seconds: to its first new answer (wall and CPU), and in all."""
 
-    Returns:
-        Seconds to the first new answer, and to the end.
-    """
+    to_go_on: float
+    cpu_to_go_on: float
+    to_end: float
+
+
+def command(store: Path, population: int, generations: int) -> Timed:
+    """Run `mergeflow evolve`."""
     file = store / "search.yaml"
     file.write_text(yaml.safe_dump(search_of(population, generations)), encoding="utf-8")
     journal = store / "long" / "journal.jsonl"
@@ -81,14 +87,20 @@ def command(store: Path, population: int, generations: int) -> tuple[float, floa
     start = time.perf_counter()
     arguments = [*COMMAND, "evolve", str(file), "--store", str(store)]
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL) as process:
-        went_on = None
+        went_on = cpu = None
         while process.poll() is None:
             if went_on is None and journal.exists() and journal.stat().st_size > before:
                 went_on = time.perf_counter() - start
+                cpu = _cpu(psutil.Process(process.pid))
             time.sleep(0.02)
-    if process.returncode or went_on is None:
+    if process.returncode or went_on is None or cpu is None:
         raise SystemExit("the search did not go on")
-    return went_on, time.perf_counter() - start
+    return Timed(went_on, cpu, time.perf_counter() - start)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def write_generations(run: Run, generations: int) -> None:
@@ -133,14 +145,16 @@ def _drawn(asked: Any, right: float, random: np.random.Generator) -> Evaluation:
 
 def measure(generations: list[int], population: int, store: Path) -> list[dict[str, Any]]:
     """Measure each number of generations, rising, in one run."""
-    command(store, population, 1)
-    at_start, _ = command(store, population, 2)
     run, rows = Run(store / "long"), []
+    if not run.finished_generations():
+        command(store, population, 1)
     for count in sorted(generations):
+        if count < run.finished_generations():
+            continue
         start = time.perf_counter()
         write_generations(run, count)
         made = time.perf_counter() - start
-        went_on, ended = command(store, population, count + 1)
+        timed = command(store, population, count + 1)
         size = sum(file.stat().st_size for file in run.folder.rglob("*") if file.is_file())
         rows.append(
             {
@@ -148,9 +162,9 @@ def measure(generations: list[int], population: int, store: Path) -> list[dict[s
                 "population": population,
                 "megabytes": size / 1e6,
                 "seconds_made": made,
-                "seconds_at_start": at_start,
-                "seconds_to_go_on": went_on,
-                "seconds_to_end": ended,
+                "seconds_to_go_on": timed.to_go_on,
+                "cpu_to_go_on": timed.cpu_to_go_on,
+                "seconds_to_end": timed.to_end,
             }
         )
     return rows
@@ -159,7 +173,7 @@ def measure(generations: list[int], population: int, store: Path) -> list[dict[s
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--generations", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--population", type=int, default=50)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--json", type=Path)

@@ -61,9 +61,9 @@ def evolve(search: Search, store: str = "runs") -> str:
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with run.lock() as killed, quiet, tags(f"search:{search.name}"):
-        if killed:
-            progress.say(f"  {killed} was killed, or still runs where its lock is not seen")
+    with run.lock() as left, quiet, tags(f"search:{search.name}"):
+        if left:
+            progress.say(f"  {left}")
         run.prepare(search, bench.contents)
         if changed := run.other_versions():
             progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")

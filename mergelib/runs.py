@@ -221,7 +221,7 @@ class Run:
         """Hold the run for this process; the operating system frees it if the process dies.
 
         Yields:
-            Who held it last and did not end by itself, such as a killed process; None for nobody.
+            A line about a process that held it and did not end by itself; None for nobody.
 
         Raises:
             InputError: another process holds it, or the file system has no locks.
@@ -232,7 +232,7 @@ class Run:
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             try:
-                yield holder
+                yield holder and _left_by(holder)
             finally:
                 file.truncate(0)
 
@@ -282,6 +282,16 @@ class Run:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def _left_by(holder: str) -> str:
+    """What a lock that nobody holds any more says, whose file still names a process."""
+    if holder.endswith(f" on {socket.gethostname()}"):
+        return f"{holder} was killed; the run goes on where it stopped"
+    return (
+        f"{holder} did not end; if it still runs there, stop it: on this file system neither sees "
+        "the other's lock"
+    )
 
 
 class _Written(NamedTuple):

@@ -215,19 +215,27 @@ def test_a_run_is_locked_for_one_process_until_it_dies(run):
         holder.stdout.close()
     run.check_free()
     # The lock is free, and says of whom it was.
-    with run.lock() as killed:
-        assert killed.startswith(f"process {holder.pid} on ")
+    with run.lock() as left:
+        assert left.startswith(f"process {holder.pid} on ")
+        assert left.endswith(" was killed; the run goes on where it stopped")
         assert f"process {os.getpid()} on " in run.path(".lock").read_text()
-    with run.lock() as killed:
-        assert killed is None
+    with run.lock() as left:
+        assert left is None
 
 
 def test_a_lock_is_freed_at_the_end_and_by_an_error(run):
     with pytest.raises(KeyError), run.lock():
         raise KeyError
-    with run.lock() as killed, pytest.raises(InputError, match="is in use by process"), run.lock():
+    with run.lock() as left, pytest.raises(InputError, match="is in use by process"), run.lock():
         pass
-    assert killed is None
+    assert left is None
+
+
+def test_a_lock_that_another_machine_left_may_be_in_use_there(run):
+    run.folder.mkdir(parents=True)
+    run.path(".lock").write_text("process 7 on elsewhere\n")
+    with run.lock() as left:
+        assert left.startswith("process 7 on elsewhere did not end; if it still runs there, stop")
 
 
 def test_a_run_that_was_not_begun_is_free_and_stays_unwritten(run):
