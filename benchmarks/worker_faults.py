@@ -11,6 +11,7 @@ of the finished run that an undisturbed one has otherwise, `answered_again` eval
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -25,11 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
 
-from benchmarks.kills import decided, free_port, standing_server, undisturbed
+from benchmarks.kills import decided, environment, free_port, standing_server, undisturbed
 from benchmarks.record import report
 from benchmarks.resuming import search_of
+from flows.evolve import evolve
 from mergelib.runs import Run
+from mergelib.search import parse_search
 
 _POOL = "faults"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -51,19 +58,9 @@ def worker(env: dict[str, str]) -> Iterator[None]:
 
 
 def faults(seed: int, store: Path) -> list[dict[str, Any]]:
-    """Run the three; Prefect is imported here, where its server's address is known."""
-    import asyncio
-
-    from prefect.client.orchestration import get_client
-    from prefect.deployments import run_deployment
-    from prefect.states import Cancelling
-
-    from flows.evolve import evolve
-    from mergelib.search import parse_search
-
+    """Run the three."""
     search = parse_search(search_of(4, 3), "benchmark").model_dump(mode="json")
-    entrypoint = "flows/evolve.py:evolve"
-    asyncio.run(_deploy(evolve, entrypoint))
+    asyncio.run(_deploy())
     run, chance, rows = Run(store / "long"), random.Random(seed), []
     parameters = {"search": search, "store": str(store)}
     evaluations = 0
@@ -91,8 +88,8 @@ def faults(seed: int, store: Path) -> list[dict[str, Any]]:
     return rows
 
 
-async def _deploy(flow: Any, entrypoint: str) -> None:
-    remote = await flow.from_source(source=str(_ROOT), entrypoint=entrypoint)
+async def _deploy() -> None:
+    remote = await evolve.from_source(str(_ROOT), "flows/evolve.py:evolve")
     await remote.deploy(name="faults", work_pool_name=_POOL, print_next_steps=False)
 
 
@@ -114,9 +111,10 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "search.yaml").write_text(json.dumps(search_of(4, 3)), encoding="utf-8")
         expected = decided(undisturbed(folder / "search.yaml", folder / "undisturbed"))
-        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-        os.environ["PREFECT_HOME"] = str(folder / "client")
-        with standing_server(folder / "server", port), worker(dict(os.environ)):
+        address = f"http://127.0.0.1:{port}/api"
+        env = environment(PREFECT_API_URL=address, PREFECT_HOME=str(folder / "client"))
+        here = temporary_settings({PREFECT_API_URL: address})
+        with standing_server(folder / "server", port), worker(env), here:
             rows = faults(arguments.seed, folder / "store")
         run = Run(folder / "store" / "long")
         found = decided(run)

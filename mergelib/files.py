@@ -103,6 +103,9 @@ class NotFull:
         Raises:
             InputError: there is not.
         """
+        self._check()
+
+    def _check(self) -> None:
         if _free(self._folder / "any") < _SCARCE:
             raise _full_line(self._folder, errno.ENOSPC)
 
@@ -119,7 +122,7 @@ class NotFull:
         """
         told = (MergeflowError, KeyboardInterrupt, SystemExit)
         if error is not None and not isinstance(error, told):
-            self.__enter__()
+            self._check()
 
 
 def write_text(path: Path, text: str) -> None:

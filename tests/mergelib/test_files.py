@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mergelib.errors import InputError
+from mergelib.errors import InputError, MergeflowError, SearchError
 from mergelib.files import (
     EnoughRoom,
+    NotFull,
     append_line,
     read_json,
     write_atomically,
@@ -281,3 +282,36 @@ def test_a_line_that_does_not_fit_leaves_the_others(small_disk):
     assert path.read_bytes() == b"one\n"
     append_line(path, b"two")
     assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_what_failed_for_want_of_room_is_told_by_the_room(small_disk):
+    with (
+        pytest.raises(InputError, match="No space left on device: .* are free"),
+        NotFull(small_disk),
+    ):
+        raise AssertionError("64 kB are too few to begin with")
+
+
+def test_where_there_is_room_an_error_stays_what_it_is(tmp_path):
+    for error in (ValueError("v"), InputError("i"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, NotFull(tmp_path):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError("database"), "10 bytes are free"), (SearchError("hopeless"), "hopeless")],
+)
+def test_a_disk_that_runs_full_in_between_is_told(error, told, tmp_path, monkeypatch):
+    guard = NotFull(tmp_path)
+    guard.__enter__()
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(MergeflowError, match=told):
+        raise_within(guard, error)
+
+
+def raise_within(guard, error):
+    guard.__exit__(type(error), error, None)
+    raise error
