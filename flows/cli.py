@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anythin
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -143,13 +144,18 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         configure(store)
     # Prefect reads its settings when it is first imported: not before this line.
     from flows.evolve import evolve as evolve_flow
+    from flows.interrupts import was_interrupted
     from flows.progress import progress
 
     progress.show()
+    # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with NotFull(store):
             evolve_flow(search, str(store))
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not was_interrupted(error):
+            raise
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         raise typer.Exit(130) from None
     print_result(run, console)

@@ -94,7 +94,10 @@ def test_a_bad_search_file_gets_one_clear_line_and_writes_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["search.yaml"]
 
 
-def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_a_search_says_how_to_go_on(
+    number: signal.Signals, search_file: Path, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         [*COMMAND, "evolve", str(search_file), "--store", str(tmp_path)],
         env=environment(),
@@ -105,7 +108,7 @@ def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Pa
     run = Run(tmp_path / "small")
     while process.poll() is None and sum(1 for _ in run.events()) < 4:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
