@@ -5,6 +5,7 @@ Everything here follows from the search file alone, so that any process can set 
 
 import gc
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,6 +36,7 @@ from mergelib.search import Search
 from mergelib.sections.evolution import Stop
 from mergelib.sections.objectives import Constraint
 from mergelib.space import Space
+from mergelib.time_limit import TimeLimit
 
 SMALL = 10_000_000
 """Below so many parameters, handing work to a second thread costs more than it saves."""
@@ -266,19 +268,23 @@ class Workbench:
         Returns:
             The scored responses and their cost; a recipe that cannot be merged is "failed", with
             the reason and no responses.
+
+        Raises:
+            TooSlow: a recipe took longer than `compute.seconds_per_candidate` allows.
         """
         evaluation = nothing_done("ok", None)
         start = time.perf_counter()
+        limit = None if model in self.checkpoints else TimeLimit.of_merge(self.search, asked)
         try:
             resident = self.write_model(model)
         except MergeError as error:
-            return nothing_done("failed", str(error))
+            return {**nothing_done("failed", str(error)), "traceback": traceback.format_exc()}
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
         items = {name: self.benchmarks[name].find(ids) for name, ids in asked.items()}
         # What several benchmarks ask alike, as two metrics of one task do, is answered once.
         different = {item.asked: item for part in items.values() for item in part}
-        raw, spent = self._answerer(resident).answer(list(different.values()))
+        raw, spent = self._answerer(resident).answer(list(different.values()), limit)
         answers = dict(zip(different, raw, strict=True))
         for name, part in items.items():
             responses = score(self.benchmarks[name], part, [answers[item.asked] for item in part])

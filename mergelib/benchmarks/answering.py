@@ -21,6 +21,7 @@ from mergelib.benchmarks.reference import Reference
 from mergelib.benchmarks.suitability import cut_items, padding_tokenizer, unanswerable
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
+from mergelib.time_limit import TimeLimit
 
 __all__ = ["Answerer", "Engine", "NoAnswer", "RawAnswers", "Spending"]
 
@@ -110,22 +111,30 @@ class Answerer:
             logger.warning("%s answers through lm-eval's own back end: %s", kind, reason)
         return reason is None
 
-    def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
+    def answer(
+        self, items: Sequence[Item], limit: TimeLimit | None = None
+    ) -> tuple[RawAnswers, Spending]:
         """Ask every request of every item.
 
         Args:
             items: what to ask, of one benchmark or several: requests of a kind share batches.
+            limit: by when all is to be answered; None for any time.
 
         Returns:
             The raw answers, an entry for each item, and what they cost.
+
+        Raises:
+            TooSlow: time is up.
         """
         if self._quantised is not None:
             self._quantised.refresh()
-        return self._answer(items)
+        return self._answer(items, limit)
 
     @torch.inference_mode()
-    def _answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
-        meter = Meter(self._decoder.model, self._parameters)
+    def _answer(
+        self, items: Sequence[Item], limit: TimeLimit | None
+    ) -> tuple[RawAnswers, Spending]:
+        meter = Meter(self._decoder.model, self._parameters, limit)
         prepared = self._prepare(items)
         answers: dict[int, Any] = dict(prepared.refused)
         for numbers, job in prepared.jobs:

@@ -26,6 +26,7 @@ from mergelib.benchmarks.decoder import one_line
 from mergelib.benchmarks.items import Item
 from mergelib.errors import InputError
 from mergelib.merging.resident import DTYPES, ResidentModel
+from mergelib.time_limit import TimeLimit
 
 MEMORY = Path("/dev/shm")
 """Where Linux keeps files in memory; elsewhere the usual folder for temporary files is taken."""
@@ -81,11 +82,14 @@ class HandedOver(Answerer):
         }
         self._engine: Any = None
 
-    def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
+    def answer(
+        self, items: Sequence[Item], limit: TimeLimit | None = None
+    ) -> tuple[RawAnswers, Spending]:
         """Hand the model's weights of the moment over and ask every request of every item.
 
         Args:
             items: what to ask, of one benchmark or several.
+            limit: when the engine must have answered; looked at between its calls.
 
         Returns:
             The raw answers, an entry for each item, and what they cost; tokens that the engine
@@ -101,7 +105,7 @@ class HandedOver(Answerer):
             self._resident.save(Path(folder), self._export_dtype)
             self._engine = self._started(folder)
             try:
-                return super().answer(items)
+                return super().answer(items, limit)
             finally:
                 self._end()
 
