@@ -9,6 +9,7 @@ from mergelib.evaluation import Asked, Evaluation, nothing_done
 from mergelib.runs import Run
 from mergelib.tables import Answered
 from tasks.caching import ANSWER_VERSION, key_from
+from tasks.naming import name_by_score, named_by_model
 
 
 def _digest(run: str, model: str, asked: Asked, label: str) -> str:
@@ -16,7 +17,7 @@ def _digest(run: str, model: str, asked: Asked, label: str) -> str:
 
 
 @task(
-    task_run_name="answer {label}",
+    task_run_name=named_by_model,
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
     result_serializer="json",
@@ -30,7 +31,9 @@ def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
         asked: the items of each benchmark.
         label: what Prefect's UI calls the task run.
     """
-    return Run(Path(run)).workbench().evaluate(model, asked)
+    evaluation = Run(Path(run)).workbench().evaluate(model, asked)
+    name_by_score(evaluation)
+    return evaluation
 
 
 def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answered:

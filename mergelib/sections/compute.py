@@ -10,7 +10,11 @@ from mergelib.sections.fields import AutoOrCount, Section
 class Compute(Section):
     """Where and how models answer."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, mps, cuda or cuda:1; auto takes the first GPU, if there is one",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of the arithmetic while answering; float32 on a CPU"
     )
