@@ -1,6 +1,7 @@
 """Time answering: lm-eval's `simple_evaluate` and the fast path, on the same model object.
 
-Usage: python -m benchmarks.answering [--model DIR] [--tasks FILE...] [--items N] [--json FILE]
+Usage: python -m benchmarks.answering [--model DIR] [--tasks FILE...] [--made NAME...] [--items N]
+    [--json FILE]
 
 Each row is one task, all its columns measured in the same run. `seconds_lm_eval` is one call of
 lm-eval's `simple_evaluate`; `seconds` is the fast path from items to scores, the median of several
@@ -13,8 +14,8 @@ as a share of what one large matrix product reaches here; embeddings are not cou
 as if all tokens passed it. These three count processor time, on a GPU wall time.
 
 Without a model it makes its own: a random Llama of 162 million parameters, a tokenizer, and two
-5-shot tasks, multiple choice of 4 and generation of 64 tokens, with worked answers of about that
-length in the prompt. One thread, float32.
+5-shot tasks, multiple choice of 4 (`choice`) and generation of 64 tokens (`text`), with worked
+answers of about that length in the prompt; `--made` takes one of them. One thread, float32.
 """
 
 import argparse
@@ -74,6 +75,7 @@ doc_to_target: answer
 generation_kwargs: {do_sample: false, max_gen_toks: 64, until: ["Question:"]}
 metric_list: [{metric: exact_match}]
 """
+MADE = {"choice": CHOICE, "text": TEXT}
 
 
 def write_tasks(folder: Path, items: int) -> list[str]:
@@ -97,7 +99,7 @@ def write_tasks(folder: Path, items: int) -> list[str]:
         rows = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(rows, encoding="utf-8")
     paths = []
-    for name, task in (("choice", CHOICE), ("text", TEXT)):
+    for name, task in MADE.items():
         path = folder / f"{name}.yaml"
         path.write_text(task + COMMON.format(folder=folder, shots=SHOTS), encoding="utf-8")
         paths.append(str(path))
@@ -242,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="folder of a model")
     parser.add_argument("--tasks", nargs="+", help="task files of lm-eval")
+    parser.add_argument("--made", nargs="+", choices=MADE, default=list(MADE))
     parser.add_argument("--items", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -249,7 +252,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         made = write_tasks(folder, given.items)
-        tasks, model = given.tasks or made, given.model
+        own = [path for name, path in zip(MADE, made, strict=True) if name in given.made]
+        tasks, model = given.tasks or own, given.model
         if model is None:
             model = folder / "model"
             torch.manual_seed(0)

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anything else.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.cache import app as cache_app
 from flows.quiet import be_quiet
 from mergelib.errors import InputError, MergeflowError
 
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 zoo_app = typer.Typer(help="The tiny model family that the demo merges.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(cache_app, name="cache")
 
 SearchFile = Annotated[Path, typer.Argument(metavar="SEARCH.yaml", help="The search file")]
 Store = Annotated[Path, typer.Option(help="Folder of run folders")]
@@ -70,9 +73,8 @@ def check(search: SearchFile, set_: Overrides = None) -> None:
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
-    for note in bench.notes:
+    for note in [*bench.notes, *bench.rehearse()]:
         _console().print(f"note: {note}", soft_wrap=True)
-    bench.rehearse()
     counts = ", ".join(
         f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
         for name, b in bench.benchmarks.items()
@@ -144,6 +146,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
     from flows.result import print_result
+    from mergelib.files import NotFull
     from mergelib.runs import Run
     from mergelib.search_file import load_search
     from mergelib.stopping import is_finished
@@ -153,6 +156,7 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     if store.exists() and not store.is_dir():
         raise InputError(f"--store {store}: is a file; name a folder")
     run = Run.of(search, store)
+    run.check_free()
     bench = open_workbench(search, run.models)
     for note in bench.notes:
         console.print(f"  note: {note}", soft_wrap=True)
@@ -161,20 +165,28 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         if search == run.search and is_finished(run):
             print_result(run, console)
             return
-    bench.rehearse()
+    for note in bench.rehearse():
+        console.print(f"  note: {note}", soft_wrap=True)
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
-    reap_servers(store)
-    configure(store)
+    with NotFull(store):
+        reap_servers(store)
+        configure(store)
     # Prefect reads its settings when it is first imported: not before this line.
     from flows.evolve import evolve as evolve_flow
+    from flows.interrupts import was_interrupted
     from flows.progress import progress
 
     progress.show()
+    # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        evolve_flow(search, str(store))
-    except KeyboardInterrupt:
+        with NotFull(store):
+            evolve_flow(search, str(store))
+    except BaseException as error:
+        if not was_interrupted(error):
+            raise
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         raise typer.Exit(130) from None
     print_result(run, console)

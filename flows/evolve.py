@@ -56,7 +56,12 @@ def _next_generation(run: Run) -> None:
     progress.generation(number, of, best, time.perf_counter() - start)
 
 
-@flow(name="evolve", flow_run_name="evolve {search.name}", persist_result=False)
+@flow(
+    name="evolve",
+    flow_run_name="evolve {search.name}",
+    persist_result=False,
+    result_serializer="json",
+)
 def evolve(search: Search, store: str = "runs") -> str:
     """Evolve a merge: the same search in the same store goes on where it stopped.
 
@@ -78,7 +83,9 @@ def evolve(search: Search, store: str = "runs") -> str:
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with run.lock(), quiet, tagged(search):
+    with run.lock() as left, quiet, tagged(search):
+        if left:
+            progress.say(f"  {left}")
         run.prepare(search, bench.contents)
         if changed := run.other_versions():
             progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")

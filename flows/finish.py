@@ -24,7 +24,7 @@ UNIFORM_FINALISTS = 2
 """How many of the uniform merges are re-scored, to give the best of them its due."""
 
 
-@flow(name="finish", flow_run_name="finish", persist_result=False)
+@flow(name="finish", flow_run_name="finish", persist_result=False, result_serializer="json")
 def finish(run: str) -> None:
     """Choose, re-score and export the winner or the front, and write the report.
 
@@ -36,7 +36,7 @@ def finish(run: str) -> None:
     bench, judge = folder.workbench(), judge_of(folder)
     candidates = choose_finalists(run)
     uniform = finalists.best_of(
-        folder.table("uniform.parquet"), judge, UNIFORM_FINALISTS, "uniform"
+        folder.table("uniform.parquet"), judge, UNIFORM_FINALISTS, "uniform", folder.here
     )
 
     def let_answer(

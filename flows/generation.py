@@ -11,7 +11,12 @@ from tasks.selection import estimate
 from tasks.variation import ask, tell
 
 
-@flow(name="generation", flow_run_name="generation {number}", persist_result=False)
+@flow(
+    name="generation",
+    flow_run_name="generation {number}",
+    persist_result=False,
+    result_serializer="json",
+)
 def generation(run: str, number: int) -> float:
     """Ask for genomes, merge and answer each, estimate, tell.
 

@@ -18,7 +18,7 @@ PREPARED = ("bank.parquet", "uniform.parquet")
 """The files that a prepared run has; the last ones to be written."""
 
 
-@flow(name="prepare", flow_run_name="prepare", persist_result=False)
+@flow(name="prepare", flow_run_name="prepare", persist_result=False, result_serializer="json")
 def prepare(run: str) -> None:
     """Bring a run to where its first generation can be asked for.
 

@@ -16,11 +16,13 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from mergelib.adapters import ADAPTER_FILES, merge_adapter, short_name, split_reference
 from mergelib.errors import InputError
 from mergelib.fingerprints import file_digest
+from mergelib.transient import is_transient
 
 _HUB_FILES = [
     "*.safetensors",
@@ -264,11 +266,20 @@ def _download(reference: str, key: str, patterns: list[str]) -> Path:
     if looks_local:
         raise InputError(f"{key}: {reference!r}: no such folder, and a hub id is owner/name")
     try:
-        return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=patterns)
-        )
+        return _snapshot(repository, revision or None, patterns)
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"{key}: {reference!r}: no such folder, and not to be had from the hub: {reason}"
         ) from error
+
+
+@retry(
+    retry=retry_if_exception(is_transient),
+    wait=wait_exponential(),
+    stop=stop_after_attempt(4),
+    reraise=True,
+)
+def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Path:
+    """Download what is missing; after 1, 2 and 4 seconds once more, if that may help."""
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))

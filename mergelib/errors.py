@@ -24,6 +24,10 @@ class MergeError(MergeflowError):
     """One recipe could not be merged: its candidate has failed, and the search goes on."""
 
 
+class TooSlow(MergeflowError):
+    """A candidate's time is up: it has failed, and the search goes on."""
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> str:
     """Say that `value` is not one of `allowed`, with the nearest match first.
 

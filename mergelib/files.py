@@ -15,9 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mergelib.errors import InputError
+from mergelib.errors import InputError, MergeflowError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+_SCARCE = 1_000_000
+"""With fewer bytes than this, a disk counts as full."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -26,16 +29,100 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: where the file shall be; its folder is made if it is not there.
         write: writes the whole content to the path that it is given.
+
+    Raises:
+        InputError: the disk is full; nothing has changed then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         _flush(partial)
         partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if (full := full_disk(path, error)) is not None:
+            raise full from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
     _flush(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file, whole or not at all; half a line that is there is ended first.
+
+    Raises:
+        InputError: the disk is full; nothing has changed then.
+    """
+    with path.open("ab+", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if before:
+            file.seek(-1, os.SEEK_END)
+            # A process that was killed while writing may have left half a line.
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        try:
+            written = file.write(line + b"\n")
+            if written != len(line) + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(before)
+            if (full := full_disk(path, error)) is not None:
+                raise full from error
+            raise
+
+
+def full_disk(path: Path, error: BaseException) -> InputError | None:
+    """The error of a full disk in one line, with what is free; None for any other error.
+
+    Args:
+        path: what was being written.
+        error: what came of it.
+    """
+    number = _error_number(error)
+    return _full_line(path, number) if number in _FULL else None
+
+
+def _full_line(path: Path, number: int) -> InputError:
+    return InputError(
+        f"{path}: {os.strerror(number)}: {amount(_free(path))} are free; make room, and the same "
+        "command goes on"
+    )
+
+
+class NotFull:
+    """Around work whose libraries do not say that it failed because the disk is full."""
+
+    def __init__(self, folder: Path) -> None:
+        """Say where the work is kept."""
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        """See whether there is room for anything at all.
+
+        Raises:
+            InputError: there is not.
+        """
+        self._check()
+
+    def _check(self) -> None:
+        if _free(self._folder / "any") < _SCARCE:
+            raise _full_line(self._folder, errno.ENOSPC)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Name the full disk in the place of what it led to.
+
+        Raises:
+            InputError: there was an error that is none of this project's, and there is no room.
+        """
+        told = (MergeflowError, KeyboardInterrupt, SystemExit)
+        if error is not None and not isinstance(error, told):
+            self._check()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,7 +200,7 @@ class EnoughRoom:
         Raises:
             InputError: less is free.
         """
-        if self._free() < self._needed:
+        if _free(self._folder) < self._needed:
             raise InputError(self._line(os.strerror(errno.ENOSPC)))
 
     def __exit__(
@@ -131,26 +218,29 @@ class EnoughRoom:
         if number in _FULL:
             raise InputError(self._line(os.strerror(number))) from error
 
-    def _free(self) -> int:
-        above = next(a for a in self._folder.absolute().parents if a.is_dir())
-        return shutil.disk_usage(above).free
-
     def _line(self, reason: str) -> str:
         return (
-            f"{self._folder}: {reason}: about {_amount(self._needed)} are needed and "
-            f"{_amount(self._free())} are free; make room, or write to another disk"
+            f"{self._folder}: {reason}: about {amount(self._needed)} are needed and "
+            f"{amount(_free(self._folder))} are free; make room, or write to another disk"
         )
 
 
 def _error_number(error: BaseException | None) -> int | None:
     """The operating system's number of an error, also of one from a library written in Rust."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else None
 
 
-def _amount(size: int) -> str:
+def _free(path: Path) -> int:
+    """How many bytes are free where a file or folder is, or is to be."""
+    above = next(a for a in path.absolute().parents if a.is_dir())
+    return shutil.disk_usage(above).free
+
+
+def amount(size: int) -> str:
+    """A number of bytes, for people."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -6,7 +6,7 @@ over draws. With several they choose the better half, and the front is taken on 
 over what is left, endpoints and base together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,9 @@ def parents(bench: Workbench) -> list[Contender]:
     ]
 
 
-def best_of(table: pa.Table, judge: Judge, count: int, role: str) -> list[Contender]:
+def best_of(
+    table: pa.Table, judge: Judge, count: int, role: str, here: Callable[[str], str] = str
+) -> list[Contender]:
     """The best recipes of a table by what the optimiser was told of them, each once.
 
     Args:
@@ -85,6 +87,7 @@ def best_of(table: pa.Table, judge: Judge, count: int, role: str) -> list[Conten
         judge: the search's judge.
         count: how many at most.
         role: what they shall be called.
+        here: takes a recipe of the table and returns it with its models' present names.
 
     Returns:
         For one best model the highest fitness first, the incumbent of a race before all others; for
@@ -119,7 +122,7 @@ def best_of(table: pa.Table, judge: Judge, count: int, role: str) -> list[Conten
             model=rows[n]["individual"],
             name=f"{role} {rows[n]['individual'][:8]}",
             role=role,
-            reference=rows[n]["recipe"],
+            reference=here(rows[n]["recipe"]),
             estimates=dict(zip(names, scores[n].tolist(), strict=True)),
         )
         for n in chosen

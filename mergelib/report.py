@@ -15,6 +15,7 @@ from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
 from mergelib.fitness import judge_of
 from mergelib.pictures import convergence, growth, trade_offs
+from mergelib.remarks import remarks
 from mergelib.reservations import reservations
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -133,6 +134,13 @@ class Result:
                         f"({percent(row['low'])} to {percent(row['high'])}): {kept}."
                     )
         return sentences
+
+    def remarks(self, name: str) -> list[str]:
+        """What a benchmark's scores do not tell, from the fresh items; see `mergelib.remarks`."""
+        models = {row["model"]: self.named(row) for row in self.rows if row["benchmark"] == name}
+        responses = self.run.table("responses/fresh.parquet")
+        check = self.run.workbench().benchmarks[name].language
+        return remarks(responses, name, models, check)
 
     @property
     def knee(self) -> str | None:

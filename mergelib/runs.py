@@ -8,19 +8,21 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from mergelib import places
 from mergelib.errors import InputError
-from mergelib.files import read_json, write_json, write_table, write_text
+from mergelib.files import append_line, read_json, write_json, write_table, write_text
 from mergelib.search import Search, parse_search
 from mergelib.workbench import Workbench, open_workbench
 
@@ -32,9 +34,11 @@ _MAY_CHANGE = (
     "evolution.stop.hours",
     "evolution.stop.answers",
     "evolution.stop.target",
+    "evolution.stop.failures",
     "finalists",
     "deciding_items",
     "compute.cache_gib",
+    "compute.seconds_per_candidate",
 )
 """Keys that may differ when a run goes on; generations may only be raised."""
 
@@ -58,24 +62,18 @@ class Run:
     @property
     def search(self) -> Search:
         """The search file, as resolved."""
-        document = self._document()
-        document.pop("resolved")
-        return parse_search(document, str(self.folder / "search.yaml"))
+        return self._written().search
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """What decided the answers when the run was begun; see `prepare`."""
-        return dict(self._document()["resolved"]["fingerprints"])
+        return dict(self._written().resolved["fingerprints"])
 
-    def _document(self) -> dict[str, Any]:
+    def _written(self) -> "_Written":
         path = self.folder / "search.yaml"
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict) or "resolved" not in document:
-            raise InputError(
-                f"{path}: was not written by a run; put search files elsewhere, or give another "
-                "--store"
-            )
-        return document
+        status = path.stat()
+        # Asked for at every turn, and slow to parse.
+        return _read_search(path, (status.st_ino, status.st_mtime_ns, status.st_size))
 
     @property
     def results(self) -> Path:
@@ -159,6 +157,8 @@ class Run:
     def prepare(self, search: Search, fingerprints: dict[str, str]) -> None:
         """Make the folder of a new run, or check that an old one holds this very search.
 
+        Models and benchmarks may lie elsewhere than when it was begun.
+
         Args:
             search: the search to run.
             fingerprints: what decides its answers beside the search file: a digest of each model
@@ -171,23 +171,29 @@ class Run:
             self.check_same(search, fingerprints)
             if search == self.search:
                 return
-        begun = self._document() if self.has("search.yaml") else {}
-        document = search.model_dump(mode="json")
-        document["resolved"] = begun.get("resolved") or {
-            "versions": _versions(),
-            "fingerprints": fingerprints,
-        }
+        resolved: dict[str, Any] = {"versions": _versions(), "moved": {}}
+        if self.has("search.yaml"):
+            resolved |= self._written().resolved
+            resolved["moved"] = places.moves(self.search, search, resolved["moved"])
+        resolved["fingerprints"] = fingerprints
+        document = {**search.model_dump(mode="json"), "resolved": resolved}
         text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
         write_text(self.folder / "search.yaml", text)
 
     def check_same(self, search: Search, fingerprints: dict[str, str]) -> None:
         """Check that this run can go on with a search; see `prepare`."""
-        before = _flatten(self.search.model_dump(mode="json"))
+        own, contents = self.search, self.fingerprints
+        before = _flatten(own.model_dump(mode="json"))
         now = _flatten(search.model_dump(mode="json"))
         remedy = "give the search another name, or another --store"
+        moved = places.same_models(own, search, contents, fingerprints)
         for key in sorted(before.keys() | now.keys()):
             old, new = before.get(key), now.get(key)
-            if old != new and key not in _MAY_CHANGE:
+            # Of models their digests decide here, of all else `places.changed` below.
+            elsewhere = places.is_place(key) and None not in (old, new)
+            if key in ("base", "endpoints"):
+                elsewhere = elsewhere and moved
+            if old != new and key not in _MAY_CHANGE and not elsewhere:
                 raise InputError(
                     f"{key}: the run in {self.folder} has {_shown(old)}, the search file "
                     f"{_shown(new)}; {remedy}"
@@ -198,46 +204,74 @@ class Run:
                 f"evolution.generations: {asked}, but the run in {self.folder} has {done} already; "
                 f"{remedy}"
             )
-        for name, fingerprint in self.fingerprints.items():
-            if fingerprints.get(name) != fingerprint:
-                raise InputError(f"{name}: has changed since {self.folder} was begun; {remedy}")
+        if (name := places.changed(own, search, contents, fingerprints)) is not None:
+            raise InputError(f"{name}: has changed since {self.folder} was begun; {remedy}")
+
+    def here(self, recipe: str) -> str:
+        """A recipe of the run with its models' names as they are now."""
+        return places.with_models_at(recipe, self._written().resolved.get("moved", {}))
 
     def other_versions(self) -> list[str]:
         """The packages that have another version now than when the run was begun."""
-        begun, now = self._document()["resolved"]["versions"], _versions()
+        begun, now = self._written().resolved["versions"], _versions()
         return [f"{name} {old}, now {now[name]}" for name, old in begun.items() if now[name] != old]
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[str | None]:
         """Hold the run for this process; the operating system frees it if the process dies.
 
+        Yields:
+            A line about a process that held it and did not end by itself; None for nobody.
+
         Raises:
-            InputError: another process holds it.
+            InputError: another process holds it, or the file system has no locks.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(
-                    f"{self.folder} is in use by {file.read().strip() or 'another process'}"
-                ) from None
+        with self._locked() as (file, holder):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
-            yield
+            try:
+                yield holder and _left_by(holder)
+            finally:
+                file.truncate(0)
+
+    def check_free(self) -> None:
+        """See whether another process holds a run that has been begun.
+
+        Raises:
+            InputError: one does.
+        """
+        if self.has(".lock"):
+            with self._locked():
+                pass
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[TextIO, str | None]]:
+        """The locked file, and who is named in it."""
+        with (self.folder / ".lock").open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            holder = file.read().strip() or None
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.folder} is in use by {holder or 'another process'}; wait for its end, "
+                    "or stop it"
+                ) from None
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder}: its file system cannot lock files ({error.strerror}), as some "
+                    "network file systems cannot; give a --store on another one"
+                ) from error
+            yield file, holder
 
     # The journal --------------------------------------------------------------------------------
 
     def journal(self, event: dict[str, Any]) -> None:
         """Append one line to journal.jsonl: an evaluation that has just been finished or reused."""
         stamped = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **event}
-        with (self.folder / "journal.jsonl").open("ab+") as file:
-            # A process that was killed while writing may have left half a line.
-            if file.tell() and not _ends_with_newline(file):
-                file.write(b"\n")
-            file.write(json.dumps(stamped, allow_nan=False).encode() + b"\n")
+        append_line(self.folder / "journal.jsonl", json.dumps(stamped, allow_nan=False).encode())
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The journal's whole lines, oldest first."""
@@ -250,13 +284,37 @@ class Run:
                 continue
 
 
+def _left_by(holder: str) -> str:
+    """What a lock that nobody holds any more says, whose file still names a process."""
+    if holder.endswith(f" on {socket.gethostname()}"):
+        return f"{holder} was killed; the run goes on where it stopped"
+    return (
+        f"{holder} did not end; if it still runs there, stop it: on this file system neither sees "
+        "the other's lock"
+    )
+
+
+class _Written(NamedTuple):
+    """What a run's search.yaml says: the search, and what was found when it was begun."""
+
+    search: Search
+    resolved: Mapping[str, Any]
+
+
+@lru_cache(maxsize=4)
+def _read_search(path: Path, _state: tuple[int, ...]) -> _Written:
+    """Read a run's search.yaml, once for each state of the file."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict) or "resolved" not in document:
+        raise InputError(
+            f"{path}: was not written by a run; put search files elsewhere, or give another --store"
+        )
+    resolved = document.pop("resolved")
+    return _Written(parse_search(document, str(path)), resolved)
+
+
 def _versions() -> dict[str, str]:
     return {package: version(package) for package in _DECIDING_PACKAGES}
-
-
-def _ends_with_newline(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
 
 
 def _generation_file(generation: int) -> str:

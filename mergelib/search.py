@@ -70,10 +70,14 @@ class Search(Section):
     def _parts_fit_together(self) -> Self:
         if twice := _named_twice(self.endpoints):
             raise ValueError(f"endpoints: {twice} is named twice; each may be named once")
-        if twice := _named_twice([objective.benchmark for objective in self.objectives]):
-            raise ValueError(f"objectives: {twice} is named twice; each may be named once")
-        if twice := _named_twice([constraint.benchmark for constraint in self.constraints]):
-            raise ValueError(f"constraints: {twice} is named twice; each may be named once")
+        for key, asked in (("objectives", self.objectives), ("constraints", self.constraints)):
+            measured = [choice.measured_by for choice in asked]
+            for number, choice in enumerate(asked):
+                if choice.measured_by in measured[:number]:
+                    raise ValueError(
+                        f"{key}: {choice.reference} is named twice; give one of them another "
+                        "metric, filter or scorer"
+                    )
         weighted = sum(objective.weight is not None for objective in self.objectives)
         if 0 < weighted < len(self.objectives):
             raise ValueError(

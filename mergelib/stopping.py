@@ -1,9 +1,12 @@
 """When a search has had enough: its generations, or a stop rule that is met before."""
 
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mergelib.evolution.front import hypervolume
+from mergelib.evolution.front import hypervolume, non_dominated
 from mergelib.fitness import Judge, judge_of
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
@@ -52,12 +55,31 @@ def progress_of(run: Run, judge: Judge) -> NDArray[np.float64]:
         (generations,), never falling: the highest fitness; of a front the share of the space of
         scores that it dominates (the hypervolume with reference 0).
     """
-    best: list[float] = []
-    told = np.empty((0, judge.goals.count if judge.goals.front else 1))
-    for number in range(run.finished_generations()):
+    front = judge.goals.front
+    first = run.path("state/0000.json").stat()
+    key = (run.folder, first.st_ino, first.st_mtime_ns)
+    before = _so_far.get(key) or _SoFar((), np.empty((0, judge.goals.count if front else 1)))
+    best, told = list(before.best), before.told
+    for number in range(len(best), run.finished_generations()):
         told = np.vstack([told, judge.told(run.generation(number))])
-        if judge.goals.front:
-            best.append(hypervolume(told, [0.0] * told.shape[1]))
-        else:
-            best.append(float(np.nanmax(told)))
+        told = told[non_dominated(told)]
+        best.append(hypervolume(told, [0.0] * told.shape[1]) if front else float(told.max()))
+    _so_far.clear()
+    _so_far[key] = _SoFar(tuple(best), told)
     return np.array(best)
+
+
+class _SoFar(NamedTuple):
+    """What `progress_of` knows of the generations that it has read.
+
+    Attributes:
+        best: what it returned.
+        told: (n, k), the fitness of the best candidates, none of which is better than another.
+    """
+
+    best: tuple[float, ...]
+    told: NDArray[np.float64]
+
+
+_so_far: dict[tuple[Path, int, int], _SoFar] = {}
+"""Of the last run that was asked for: finished generations stay what they are."""

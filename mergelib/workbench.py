@@ -5,16 +5,18 @@ Everything here follows from the search file alone, so that any process can set 
 
 import gc
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
 
 from mergelib.benchmarks.answering import Answerer
-from mergelib.benchmarks.contamination import public_test_data
+from mergelib.benchmarks.chat import chat_template_of
 from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
-from mergelib.benchmarks.items import Benchmark, open_benchmark
+from mergelib.benchmarks.items import Benchmark
+from mergelib.benchmarks.of_search import open_benchmarks
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
 from mergelib.compatibility import check_compatible, check_distinct
@@ -29,10 +31,12 @@ from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
 from mergelib.path_space import PathSpace
 from mergelib.recipes import Recipe, canonical_digest
+from mergelib.rehearsal import rehearsed
 from mergelib.search import Search
 from mergelib.sections.evolution import Stop
-from mergelib.sections.objectives import BenchmarkChoice
+from mergelib.sections.objectives import Constraint
 from mergelib.space import Space
+from mergelib.time_limit import TimeLimit
 
 SMALL = 10_000_000
 """Below so many parameters, handing work to a second thread costs more than it saves."""
@@ -77,55 +81,23 @@ class Workbench:
         self._layer_names = LayerNames.find(opened[0][1].tensor_infos)
         self.space = space_of(search, self._layer_names)
         self._answerers: dict[int, Answerer] = {}
-        self.benchmarks: dict[str, Benchmark] = {}
-        self.test_sets: dict[str, str] = {}
-        for number, objective in enumerate(search.objectives):
-            self._open_benchmark(objective, f"objectives.{number}")
-        self.goals = self._goals()
+        chosen = open_benchmarks(
+            search, lambda key: chat_template_of(self.checkpoints.values(), key)
+        )
+        self.benchmarks: dict[str, Benchmark] = chosen.benchmarks
+        self.test_sets: dict[str, str] = chosen.test_sets
+        self.notes += chosen.notes
+        self.goals = self._goals(chosen.limits)
         self.given = read_given(search.fitness, self._pools())
 
-    def _open_benchmark(self, choice: BenchmarkChoice, key: str) -> str:
-        benchmark = open_benchmark(choice, key, self.search.seed)
-        if benchmark.name in self.benchmarks:
-            raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
-        allowed = self.search.allow_test_sets
-        if (source := public_test_data(benchmark, choice.benchmark, key, allowed)) is not None:
-            self.test_sets[benchmark.name] = source
-            self.notes.append(f"{benchmark.name} is searched on public test data: {source}")
-        self.benchmarks[benchmark.name] = benchmark
-        available = len(benchmark.pool("search"))
-        if self.search.fitness.items > available:
-            raise InputError(
-                f"fitness.items: {self.search.fitness.items}, but {benchmark.name} has {available} "
-                "items for the search"
-            )
-        return benchmark.name
-
-    def _goals(self) -> Goals:
-        """Open the constraints' benchmarks; one that is an objective too is not opened again."""
-        objectives = self.search.objectives
-        by_reference = dict(zip((o.benchmark for o in objectives), self.benchmarks, strict=True))
-        constraints = {}
-        for number, constraint in enumerate(self.search.constraints):
-            key = f"constraints.{number}"
-            name = by_reference.get(constraint.benchmark)
-            if name is None:
-                name = self._open_benchmark(constraint, key)
-            else:
-                for own in ("metric", "filter", "search_items", "fresh_items"):
-                    if getattr(constraint, own) is not None:
-                        raise InputError(
-                            f"{key}.{own}: {constraint.benchmark} is an objective, which says so; "
-                            "leave it out here"
-                        )
-            constraints[name] = constraint
-        weights = [objective.weight or 0.0 for objective in objectives]
+    def _goals(self, limits: Mapping[str, Constraint]) -> Goals:
+        weights = [objective.weight or 0.0 for objective in self.search.objectives]
         total = sum(weights)
         return Goals(
             names=tuple(self.benchmarks),
-            count=len(objectives),
+            count=len(weights),
             weights=tuple(weight / total for weight in weights) if total else None,
-            constraints=constraints,
+            constraints=limits,
         )
 
     def _pools(self) -> dict[str, Pools]:
@@ -255,11 +227,15 @@ class Workbench:
             self._resident_of_merges.write(self._merger.merge(Recipe.from_yaml(model)))
         return self._resident_of_merges
 
-    def rehearse(self) -> None:
+    def rehearse(self) -> list[str]:
         """Do everything once that a search does many times, so that it fails here or not at all.
 
         Loads the model, merges a recipe by each method, holds it to mergekit's own arithmetic, lets
         an endpoint answer an item of each benchmark, and scores it.
+
+        Returns:
+            What is no obstacle and yet worth telling, a line each: items that are longer than the
+            context, first items that could not be scored.
 
         Raises:
             InputError: something of it cannot be done.
@@ -272,13 +248,15 @@ class Workbench:
                 self.write_model(recipe.to_yaml())
                 if self._fast is not None and recipe.method in FAST_METHODS:
                     self._fast.check(recipe)
-            self.evaluate(self.search.endpoints[0], asked)
+            first = self.evaluate(self.search.endpoints[0], asked)
+            notes = rehearsed(self.benchmarks, self._answerer(self._resident), first)
             if self._resident_of_merges is not self._resident:
                 self.evaluate(recipe.to_yaml(), asked)
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"compute.device: {self.device} {why_not(error)}") from error
+            raise InputError(why_not(self.search, error)) from error
+        return notes
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.
@@ -290,22 +268,26 @@ class Workbench:
         Returns:
             The scored responses and their cost; a recipe that cannot be merged is "failed", with
             the reason and no responses.
+
+        Raises:
+            TooSlow: a recipe took longer than `compute.seconds_per_candidate` allows.
         """
         evaluation = nothing_done("ok", None)
         start = time.perf_counter()
+        limit = None if model in self.checkpoints else TimeLimit.of_merge(self.search, asked)
         try:
             resident = self.write_model(model)
         except MergeError as error:
-            return nothing_done("failed", str(error))
+            return {**nothing_done("failed", str(error)), "traceback": traceback.format_exc()}
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
         items = {name: self.benchmarks[name].find(ids) for name, ids in asked.items()}
-        raw, spent = self._answerer(resident).answer(
-            [item for part in items.values() for item in part]
-        )
-        answers = iter(raw)
+        # What several benchmarks ask alike, as two metrics of one task do, is answered once.
+        different = {item.asked: item for part in items.values() for item in part}
+        raw, spent = self._answerer(resident).answer(list(different.values()), limit)
+        answers = dict(zip(different, raw, strict=True))
         for name, part in items.items():
-            responses = score(self.benchmarks[name], part, [next(answers) for _ in part])
+            responses = score(self.benchmarks[name], part, [answers[item.asked] for item in part])
             evaluation["responses"][name] = [list(response) for response in responses]
         evaluation["items"] = len(raw)
         evaluation["tokens"] = spent.tokens
@@ -343,5 +325,5 @@ def open_workbench(search: Search, cache: Path | None = None) -> Workbench:
 
 
 def total_items(benchmarks: Iterable[Benchmark]) -> int:
-    """How many items a full evaluation of one model would ask."""
-    return sum(len(benchmark.items) for benchmark in benchmarks)
+    """How many items a full evaluation of one model would ask; those asked alike count once."""
+    return len({item.asked for benchmark in benchmarks for item in benchmark.items})

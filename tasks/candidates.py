@@ -2,25 +2,38 @@
 
 from pathlib import Path
 
-from prefect import task
+from prefect import Task, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
 
 from mergelib.errors import InputError
-from mergelib.evaluation import Asked, Evaluation, nothing_done
+from mergelib.evaluation import Asked, Evaluation
 from mergelib.runs import Run
 from mergelib.tables import Answered
+from mergelib.transient import is_transient
 from tasks.caching import ANSWER_VERSION, key_from
+from tasks.failures import checked, evaluation_of
 from tasks.naming import name_by_score, named_by_model
+from tasks.results import SealedEvaluation, hold
 
 
 def _digest(run: str, model: str, asked: Asked, label: str) -> str:
     return Run(Path(run)).workbench().evaluation_digest(model, asked)
 
 
+def _may_pass(_task: Task[..., Evaluation], _run: TaskRun, state: State[Evaluation]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_transient(error)
+
+
 @task(
     task_run_name=named_by_model,
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
-    result_serializer="json",
+    result_serializer=SealedEvaluation(),
+    retries=3,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=_may_pass,
 )
 def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
     """Let a model answer items.
@@ -46,11 +59,12 @@ def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answ
         label: what Prefect's UI calls the task run.
         stage: what the ledger adds its cost to.
 
-    An evaluation that raises (a GPU out of memory, say) counts as failed in this run and is not
-    kept: it is tried again when it is next needed.
+    An evaluation that raises (a GPU out of memory even after retries, say) counts as failed in this
+    run and is not kept: it is tried again when it is next needed.
 
     Raises:
-        InputError: the models or benchmarks do not fit the search.
+        InputError: the models or benchmarks do not fit the search, or the disk is full.
+        SearchError: too many merges in a row failed, or an endpoint did.
         KeyboardInterrupt: the search was interrupted or cancelled.
     """
     bench = run.workbench()
@@ -58,9 +72,12 @@ def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answ
     digest, reused = bench.model_digest(model), state.name == "Cached"
     if state.is_completed():
         evaluation: Evaluation = state.result()
+        key = bench.evaluation_digest(model, asked)
+        if not reused:
+            hold(run.results / ANSWER_VERSION / key, state.data)
         run.journal(
             {
-                "key": bench.evaluation_digest(model, asked),
+                "key": key,
                 "model": digest,
                 "label": label,
                 "stage": stage,
@@ -71,12 +88,12 @@ def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answ
                 "seconds": evaluation["seconds_merge"] + evaluation["seconds_answer"],
             }
         )
-        return Answered(digest, asked, evaluation, reused)
+        return Answered(digest, asked, checked(run, digest, label, evaluation), reused)
     if not state.is_failed():
         # Prefect turns Ctrl-C and a cancellation into states; here they end the search.
         raise KeyboardInterrupt
     error = state.result(raise_on_failure=False)
     if isinstance(error, InputError):
         raise error
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Answered(digest, asked, nothing_done("failed", reason), reused=False)
+    evaluation = checked(run, digest, label, evaluation_of(error))
+    return Answered(digest, asked, evaluation, reused=False)

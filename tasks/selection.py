@@ -58,7 +58,8 @@ def choose_finalists(run: str) -> list[Contender]:
     folder = Run(Path(run))
     tables = [folder.generation(n) for n in range(folder.finished_generations())]
     count = folder.search.finalists
-    return finalists.best_of(pa.concat_tables(tables), judge_of(folder), count, "finalist")
+    table = pa.concat_tables(tables)
+    return finalists.best_of(table, judge_of(folder), count, "finalist", folder.here)
 
 
 @task(task_run_name="keep the better half", cache_policy=NO_CACHE)

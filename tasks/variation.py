@@ -29,7 +29,7 @@ def _state_before(run: Run, generation: int) -> Any:
     # The best of the uniform merges; the best trade-offs, if there are several objectives. They
     # have been answered already and cost nothing.
     count = _FROM_SWEEP if search.front else 1
-    sweep = best_of(run.table("uniform.parquet"), judge_of(run), count, "uniform")
+    sweep = best_of(run.table("uniform.parquet"), judge_of(run), count, "uniform", run.here)
     best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
     # The best uniform merge may be the even one: a place in the population is worth more.
     first = [list(genome) for genome in dict.fromkeys(map(tuple, [*best, *space.first()]))]

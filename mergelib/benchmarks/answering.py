@@ -18,8 +18,10 @@ from mergelib.benchmarks.generation import Generations, read_prompt
 from mergelib.benchmarks.items import Item
 from mergelib.benchmarks.quantised import Bits, QuantisedModel
 from mergelib.benchmarks.reference import Reference
+from mergelib.benchmarks.suitability import cut_items, padding_tokenizer, unanswerable
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
+from mergelib.time_limit import TimeLimit
 
 __all__ = ["Answerer", "Engine", "NoAnswer", "RawAnswers", "Spending"]
 
@@ -57,7 +59,12 @@ class _Prepared:
 
 
 class Answerer:
-    """Asks a resident model; the weights may change between calls."""
+    """Asks a resident model; the weights may change between calls.
+
+    Attributes:
+        batch: how many texts are written together, at most.
+        notes: what is no obstacle and yet worth telling, a line each.
+    """
 
     def __init__(
         self,
@@ -84,7 +91,9 @@ class Answerer:
         reference_batch = self.batch
         if batch == "auto" and not on_cpu:
             reference_batch = _AUTO_BATCH_REFERENCE_GPU
-        self._lm = HFLM(pretrained=model, tokenizer=resident.tokenizer, batch_size=reference_batch)
+        tokenizer, note = padding_tokenizer(resident.tokenizer)
+        self.notes = [] if note is None else [note]
+        self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=reference_batch)
         self._parameters = resident.parameter_count
         self._engine = engine
         self._capacity = _CAPACITY if on_cpu else _CAPACITY_GPU
@@ -102,22 +111,30 @@ class Answerer:
             logger.warning("%s answers through lm-eval's own back end: %s", kind, reason)
         return reason is None
 
-    def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
+    def answer(
+        self, items: Sequence[Item], limit: TimeLimit | None = None
+    ) -> tuple[RawAnswers, Spending]:
         """Ask every request of every item.
 
         Args:
             items: what to ask, of one benchmark or several: requests of a kind share batches.
+            limit: by when all is to be answered; None for any time.
 
         Returns:
             The raw answers, an entry for each item, and what they cost.
+
+        Raises:
+            TooSlow: time is up.
         """
         if self._quantised is not None:
             self._quantised.refresh()
-        return self._answer(items)
+        return self._answer(items, limit)
 
     @torch.inference_mode()
-    def _answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
-        meter = Meter(self._decoder.model, self._parameters)
+    def _answer(
+        self, items: Sequence[Item], limit: TimeLimit | None
+    ) -> tuple[RawAnswers, Spending]:
+        meter = Meter(self._decoder.model, self._parameters, limit)
         prepared = self._prepare(items)
         answers: dict[int, Any] = dict(prepared.refused)
         for numbers, job in prepared.jobs:
@@ -125,6 +142,14 @@ class Answerer:
         flat = iter([answers[number] for number in range(len(answers))])
         raw = [[[next(flat) for _ in range(n)] for n in repeats] for repeats in prepared.repeats]
         return raw, meter.spent
+
+    def unanswerable(self, items: Sequence[Item]) -> str | None:
+        """Why none of a benchmark's items can be answered; None where some can."""
+        return unanswerable(items, self._lm)
+
+    def cut(self, items: Sequence[Item]) -> list[Item]:
+        """Those that are longer than the context, so that their prompts are cut on the left."""
+        return cut_items(items, self._lm)
 
     def _prepare(self, items: Sequence[Item]) -> _Prepared:
         key = tuple(item.digest for item in items)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from mergelib.time_limit import TimeLimit
+
 
 class NoAnswer(NamedTuple):
     """In the place of an answer that there cannot be.
@@ -36,13 +38,15 @@ class Spending:
 class Meter:
     """Counts what goes through one model."""
 
-    def __init__(self, model: Any, parameters: int) -> None:
+    def __init__(self, model: Any, parameters: int, limit: TimeLimit | None = None) -> None:
         """Read a model's size.
 
         Args:
             model: the transformers model.
             parameters: how many it has.
+            limit: until when something may go through it.
         """
+        self._limit = limit
         config = model.config.get_text_config()
         self._parameters = parameters
         self._attention = 4 * config.num_hidden_layers * config.hidden_size
@@ -54,7 +58,12 @@ class Meter:
         Args:
             tokens: how many went through the model.
             depths: the sum over them of how many tokens each sees, itself counted half.
+
+        Raises:
+            TooSlow: time is up. All that answers counts its tokens here.
         """
+        if self._limit is not None:
+            self._limit.check()
         self.spent.tokens += tokens
         self.spent.flops += 2 * self._parameters * tokens + self._attention * depths
 

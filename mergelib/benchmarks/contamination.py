@@ -70,11 +70,17 @@ def public_test_data(benchmark: Benchmark, asked_for: str, key: str, allowed: bo
 
 
 def _test_data(benchmark: Benchmark, own_file: bool) -> str | None:
-    config = benchmark.task.config
+    """The first public test data among the search items' tasks: several of a group."""
+    searched = [(benchmark.task_of(item), item.split) for item in benchmark.pool("search")]
+    different = {(id(task), split): (task, split) for task, split in searched}
+    found = (_of_split(task.config, split, own_file) for task, split in different.values())
+    return next((source for source in found if source is not None), None)
+
+
+def _of_split(config: Any, split: str, own_file: bool) -> str | None:
     source = _public_source(config)
     if source is None:
         return None
-    split = benchmark.pool("search")[0].item_id.rpartition("/")[0]
     # What lm-eval's own tasks evaluate is what scores are told of, whatever it is called.
     evaluated = split == (config.test_split or config.validation_split)
     is_test = split == config.test_split and not split.startswith(_NOT_FOR_TESTS)

@@ -3,6 +3,7 @@
 import torch
 
 from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.decoder import one_line
 from mergelib.benchmarks.handing_over import HandedOver
 from mergelib.merging.resident import ResidentModel
 from mergelib.search import Search
@@ -43,11 +44,14 @@ def open_answerer(resident: ResidentModel, search: Search) -> Answerer:
     return Answerer(resident, compute.batch, compute.engine, bits)
 
 
-def why_not(error: RuntimeError | AssertionError) -> str:
-    """What a device's error means for a search, to follow the device's name in a line."""
+def why_not(search: Search, error: RuntimeError | AssertionError) -> str:
+    """What an engine's error means for a search: the key and the reason, in a line."""
+    if search.compute.engine == "vllm":
+        return f"compute.engine: vllm: {one_line(error)}"
+    device = f"compute.device: {device_of(search.compute)}"
     if isinstance(error, torch.OutOfMemoryError):
         return (
-            "has too little memory for this model, even for one item at a time; lower "
+            f"{device} has too little memory for this model, even for one item at a time; lower "
             "compute.cache_gib, which merges keep beside it, or choose another device"
         )
-    return f"cannot do it: {' '.join(str(error).split())[:200]}"
+    return f"{device} cannot do it: {' '.join(str(error).split())[:200]}"

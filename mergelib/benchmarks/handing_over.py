@@ -22,9 +22,11 @@ from lm_eval.api.instance import Instance
 
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.answers import Job, Meter, RawAnswers, Spending
+from mergelib.benchmarks.decoder import one_line
 from mergelib.benchmarks.items import Item
 from mergelib.errors import InputError
 from mergelib.merging.resident import DTYPES, ResidentModel
+from mergelib.time_limit import TimeLimit
 
 MEMORY = Path("/dev/shm")
 """Where Linux keeps files in memory; elsewhere the usual folder for temporary files is taken."""
@@ -80,11 +82,14 @@ class HandedOver(Answerer):
         }
         self._engine: Any = None
 
-    def answer(self, items: Sequence[Item]) -> tuple[RawAnswers, Spending]:
+    def answer(
+        self, items: Sequence[Item], limit: TimeLimit | None = None
+    ) -> tuple[RawAnswers, Spending]:
         """Hand the model's weights of the moment over and ask every request of every item.
 
         Args:
             items: what to ask, of one benchmark or several.
+            limit: when the engine must have answered; looked at between its calls.
 
         Returns:
             The raw answers, an entry for each item, and what they cost; tokens that the engine
@@ -92,16 +97,23 @@ class HandedOver(Answerer):
 
         Raises:
             InputError: the memory-backed folder has no room for the model.
+            RuntimeError: the engine does not start.
         """
         with tempfile.TemporaryDirectory(
             prefix=f"{_PREFIX}{os.getpid()}-", dir=self._room()
         ) as folder:
             self._resident.save(Path(folder), self._export_dtype)
-            self._engine = open_vllm(pretrained=folder, **self._settings)
+            self._engine = self._started(folder)
             try:
-                return super().answer(items)
+                return super().answer(items, limit)
             finally:
                 self._end()
+
+    def _started(self, folder: str) -> Any:
+        try:
+            return open_vllm(pretrained=folder, **self._settings)
+        except (ImportError, OSError, ValueError, AssertionError) as error:
+            raise RuntimeError(f"vLLM does not start: {one_line(error)}") from error
 
     def _end(self) -> None:
         """Let go of the engine, which frees its GPU's memory."""

@@ -33,12 +33,7 @@ class Products:
         """
         self._layers: list[nn.Linear] = []
         if model.device.type == "cpu" and model.dtype == torch.float32 and _is_faster():
-            # Subclasses, of layers or of their weights, have an arithmetic of their own.
-            self._layers = [
-                module
-                for module in model.modules()
-                if type(module) is nn.Linear and type(module.weight.data) is torch.Tensor
-            ]
+            self._layers = [m for m in model.modules() if _is_plain(m)]
 
     @contextmanager
     def quick(self) -> Iterator[None]:
@@ -68,6 +63,19 @@ def product(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
         states, layer.weight, layer.bias, "none", [], ""
     )
     return result
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a linear layer as torch has it.
+
+    Subclasses, of layers or of their weights, have an arithmetic of their own, and so have layers
+    whose forward pass somebody else has replaced.
+    """
+    return (
+        type(module) is nn.Linear
+        and type(module.weight.data) is torch.Tensor
+        and "forward" not in vars(module)
+    )
 
 
 @cache

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -38,10 +39,19 @@ class Reference:
             rows, length = ids.shape
             meter.count(rows * length, rows * length * (before + length / 2))
 
-        ask = getattr(self._lm, self._instances[0].request_type)
         hook = self._lm.model.register_forward_pre_hook(count, with_kwargs=True)
         try:
-            answers: list[Any] = ask(self._instances, disable_tqdm=True)
+            return self._ask()
         finally:
             hook.remove()
-        return answers
+
+    def _ask(self) -> list[Any]:
+        ask = getattr(self._lm, self._instances[0].request_type)
+        while True:
+            try:
+                answers: list[Any] = ask(self._instances, disable_tqdm=True)
+                return answers
+            except torch.OutOfMemoryError:
+                if self._lm.batch_size_per_gpu == 1:
+                    raise
+            self._lm.batch_size_per_gpu //= 2

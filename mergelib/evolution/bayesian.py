@@ -31,7 +31,8 @@ ANYWHERE = 0.25
 STEPS = (0.05, 0.1, 0.2)
 """Standard deviations around the leaders, of which the rest of the pool is drawn."""
 
-LEADERS = 10
+LEADERS = 5
+"""By their scores, and as many by what the process makes of these; more if a front is larger."""
 
 KAPPAS = (0.0, 0.67, 1.33, 2.0)
 """Deviations above the mean: by turns from the best known to the least known."""
@@ -120,14 +121,15 @@ def _leading(y: FloatArray) -> list[int]:
     return order
 
 
-def _pool(processes: Sequence[Process], y: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Points to choose from, (POOL, d): some anywhere, the others around leaders.
+def _leaders(y: FloatArray) -> list[int]:
+    return _leading(y)[: max(LEADERS, int(non_dominated(y).sum()))]
 
-    Leaders are half by their scores and half by what the processes make of these.
-    """
+
+def _pool(processes: Sequence[Process], y: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Points to choose from, (POOL, d): some anywhere, the others around leaders."""
     x = processes[0].x
     smooth = np.stack([process.at(x).mean for process in processes], axis=1)
-    leaders = x[[*_leading(y)[: LEADERS // 2], *_leading(smooth)[: LEADERS // 2]]]
+    leaders = x[[*_leaders(y), *_leaders(smooth)]]
     anywhere = int(POOL * ANYWHERE)
     near = leaders[rng.integers(len(leaders), size=POOL - anywhere)]
     steps = rng.choice(STEPS, size=(len(near), 1))

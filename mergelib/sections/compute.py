@@ -38,6 +38,12 @@ class Compute(Section):
         description="Memory for what merges have in common, in GiB; half of what is free by "
         "default",
     )
+    seconds_per_candidate: float | None = Field(
+        None,
+        gt=0,
+        description="A candidate that takes longer to be merged and answer the anchor items has "
+        "failed; larger sets of items have more time, in proportion",
+    )
 
     @model_validator(mode="after")
     def _engine_can(self) -> Self:

@@ -28,6 +28,11 @@ class Stop(Section):
         le=1,
         description="The best estimate, as a share of the items; of a front, its hypervolume",
     )
+    failures: int | None = Field(
+        10,
+        ge=1,
+        description="Merges that fail one after the other: the search then stops with an error",
+    )
 
 
 OTHERWISE = {"population": 12, "generations": 8}

@@ -1,6 +1,7 @@
 """One Prefect test server for all flow tests, and small searches run once."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(store: Path) -> Run:
     """A finished search with one objective."""
     return run_search(small_search(), store)
+
+
+@pytest.fixture
+def own_store(finished: Run, tmp_path: Path) -> Path:
+    """A store with the finished search's results, and no runs."""
+    store = tmp_path / "store"
+    shutil.copytree(finished.results, store / ".mergeflow" / "results")
+    return store
 
 
 @pytest.fixture(scope="session")

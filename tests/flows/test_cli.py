@@ -1,8 +1,6 @@
 """The command as a user runs it: a process of its own, killed, resumed, and given bad input."""
 
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,7 +14,6 @@ import yaml
 
 from mergelib.runs import Run
 from tests.conftest import small_search
-from tests.flows.test_evolve import decided
 
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
 
@@ -42,45 +39,6 @@ def search_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("search") / "search.yaml"
     path.write_text(yaml.safe_dump(small_search()), encoding="utf-8")
     return path
-
-
-def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
-    finished: Run, search_file: Path, tmp_path: Path
-) -> None:
-    moments = random.Random(0)
-    run = Run(tmp_path / "small")
-    arguments = ["evolve", str(search_file), "--store", str(tmp_path)]
-    evaluations = sum(1 for _ in finished.events())
-    for third in range(3):
-        # After a random evaluation of each third of the search, and a random part of the next one.
-        target = (third + moments.random()) * evaluations / 3
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and len({e["key"] for e in run.events()}) < target:
-            time.sleep(0.02)
-        time.sleep(0.2 * moments.random())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not run.has("report.html")
-    last = mergeflow(*arguments)
-    assert last.returncode == 0, last.stderr
-    assert decided(run) == decided(finished)
-    ledger = json.loads(run.path("ledger.json").read_text())
-    reference = json.loads(finished.path("ledger.json").read_text())
-    assert ledger["answered_twice"] == 0
-    for cost in ("items", "tokens", "flops"):
-        assert ledger["spent"][cost] == reference["spent"][cost]
-    assert "winner" in last.stdout
-    assert "95 % interval" in last.stdout
-    status = mergeflow("status", str(run.folder))
-    assert status.returncode == 0
-    assert "The winner answers" in status.stdout
-    # The servers of the killed processes have been ended.
-    assert not list((tmp_path / ".mergeflow" / "servers").glob("*.json"))[1:]
 
 
 def _with(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -136,7 +94,10 @@ def test_a_bad_search_file_gets_one_clear_line_and_writes_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["search.yaml"]
 
 
-def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_a_search_says_how_to_go_on(
+    number: signal.Signals, search_file: Path, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         [*COMMAND, "evolve", str(search_file), "--store", str(tmp_path)],
         env=environment(),
@@ -147,7 +108,7 @@ def test_interrupting_a_search_says_how_to_go_on(search_file: Path, tmp_path: Pa
     run = Run(tmp_path / "small")
     while process.poll() is None and sum(1 for _ in run.events()) < 4:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"

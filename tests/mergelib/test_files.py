@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mergelib.errors import InputError
+from mergelib.errors import InputError, MergeflowError, SearchError
 from mergelib.files import (
     EnoughRoom,
+    NotFull,
+    append_line,
     read_json,
     write_atomically,
     write_folder,
@@ -225,3 +228,90 @@ def test_other_errors_pass(error, tmp_path):
     with pytest.raises(type(error)) as caught, EnoughRoom(tmp_path, 1):
         raise error
     assert caught.value is error
+
+
+# Lines, and a full disk ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_lines_are_added_whole(tmp_path):
+    path = tmp_path / "lines"
+    append_line(path, b"one")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+    path.write_bytes(b"one\nha")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\nha\ntwo\n"
+
+
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_half_written(small_disk):
+    big = "x" * 90_000
+    for write in (
+        lambda: write_text(small_disk / "file", big),
+        lambda: write_table(small_disk / "file", pa.table({"a": [os.urandom(90_000)]})),
+        lambda: append_line(small_disk / "file", big.encode()),
+    ):
+        with pytest.raises(InputError) as caught:
+            write()
+        said = str(caught.value)
+        assert said.startswith(f"{small_disk / 'file'}: No space left on device: ")
+        assert said.endswith(" are free; make room, and the same command goes on")
+        assert sum(file.stat().st_size for file in small_disk.iterdir()) == 0
+
+
+def test_a_line_that_does_not_fit_leaves_the_others(small_disk):
+    path = small_disk / "lines"
+    append_line(path, b"one")
+    with pytest.raises(InputError, match="No space left"):
+        append_line(path, b"x" * 90_000)
+    assert path.read_bytes() == b"one\n"
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_what_failed_for_want_of_room_is_told_by_the_room(small_disk):
+    with (
+        pytest.raises(InputError, match="No space left on device: .* are free"),
+        NotFull(small_disk),
+    ):
+        raise AssertionError("64 kB are too few to begin with")
+
+
+def test_where_there_is_room_an_error_stays_what_it_is(tmp_path):
+    for error in (ValueError("v"), InputError("i"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, NotFull(tmp_path):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RuntimeError("database"), "10 bytes are free"), (SearchError("hopeless"), "hopeless")],
+)
+def test_a_disk_that_runs_full_in_between_is_told(error, told, tmp_path, monkeypatch):
+    guard = NotFull(tmp_path)
+    guard.__enter__()
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(MergeflowError, match=told):
+        raise_within(guard, error)
+
+
+def raise_within(guard, error):
+    guard.__exit__(type(error), error, None)
+    raise error

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +103,26 @@ def test_a_changed_model_is_refused(begun, content):
     assert message.startswith(f"two: has changed since {begun.folder} was begun")
 
 
+def test_models_and_benchmarks_may_lie_elsewhere(begun, content):
+    content["endpoints"] = ["one", "elsewhere/two"]
+    content["objectives"][0]["benchmark"] = "elsewhere/zoo_ja.yaml"
+    begun.prepare(parse_search(content, "here"), {"base": "b", "one": "1", "elsewhere/two": "2"})
+    assert begun.search.endpoints == ("one", "elsewhere/two")
+    assert begun.fingerprints == {"base": "b", "one": "1", "elsewhere/two": "2"}
+    recipe = "merge_method: linear\nmodels: [{model: two}]\n"
+    assert "model: elsewhere/two" in begun.here(recipe)
+
+
+def test_a_run_of_a_version_without_moves_goes_on(begun, content):
+    document = yaml.safe_load(begun.path("search.yaml").read_text())
+    del document["resolved"]["moved"]
+    begun.path("search.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    assert begun.here("merge_method: linear\n") == "merge_method: linear\n"
+    content["finalists"] = 4
+    begun.prepare(parse_search(content, "here"), FINGERPRINTS)
+    assert begun.search.finalists == 4
+
+
 def test_generations_may_be_raised_and_not_below_what_is_done(begun, content):
     for generation in range(3):
         begun.write_generation(generation, TABLE)
@@ -184,21 +206,50 @@ def test_a_run_is_locked_for_one_process_until_it_dies(run):
     )
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"is in use by process {holder.pid} on "), run.lock():
-            pass
+        for take in (run.check_free, lambda: run.lock().__enter__()):
+            with pytest.raises(InputError, match=f"is in use by process {holder.pid} on "):
+                take()
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         holder.stdout.close()
-    with run.lock():
-        assert "process" in run.path(".lock").read_text()
+    run.check_free()
+    # The lock is free, and says of whom it was.
+    with run.lock() as left:
+        assert left.startswith(f"process {holder.pid} on ")
+        assert left.endswith(" was killed; the run goes on where it stopped")
+        assert f"process {os.getpid()} on " in run.path(".lock").read_text()
+    with run.lock() as left:
+        assert left is None
 
 
 def test_a_lock_is_freed_at_the_end_and_by_an_error(run):
     with pytest.raises(KeyError), run.lock():
         raise KeyError
-    with run.lock(), pytest.raises(InputError, match="is in use by process"), run.lock():
+    with run.lock() as left, pytest.raises(InputError, match="is in use by process"), run.lock():
         pass
+    assert left is None
+
+
+def test_a_lock_that_another_machine_left_may_be_in_use_there(run):
+    run.folder.mkdir(parents=True)
+    run.path(".lock").write_text("process 7 on elsewhere\n")
+    with run.lock() as left:
+        assert left.startswith("process 7 on elsewhere did not end; if it still runs there, stop")
+
+
+def test_a_run_that_was_not_begun_is_free_and_stays_unwritten(run):
+    run.check_free()
+    assert not run.folder.exists()
+
+
+def test_a_file_system_without_locks_is_told(run, monkeypatch):
+    def flock(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(InputError, match="cannot lock files .No locks available.*--store"):
+        run.lock().__enter__()
 
 
 # The journal --------------------------------------------------------------------------------------

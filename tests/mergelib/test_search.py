@@ -189,7 +189,11 @@ def test_several_objectives_need_an_algorithm_for_them(search_content):
     search_content["evolution"]["algorithm"] = "nsga2"
     assert len(parse_search(search_content, "here").objectives) == 2
     search_content["objectives"].append({"benchmark": "another"})
-    assert faults(search_content) == ["objectives: another is named twice; each may be named once"]
+    assert faults(search_content) == [
+        "objectives: another is named twice; give one of them another metric, filter or scorer"
+    ]
+    search_content["objectives"][-1]["metric"] = "acc_norm"
+    assert len(parse_search(search_content, "here").objectives) == 3
 
 
 def test_a_missing_part_is_required(search_content):

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import pytest
+from lm_eval.api.instance import Instance
 from lm_eval.config.task import TaskConfig
 
 from mergelib.benchmarks.contamination import REPORTED, public_test_data
@@ -56,6 +57,27 @@ def test_the_test_split_of_a_hub_data_set_is_public_whoever_wrote_the_task(own_f
     assert _found(_benchmark("test", **HUB), own_file) == said
     hidden = {"dataset_path": "me/mine", "test_split": "heldout"}
     assert _found(_benchmark("heldout", **hidden), own_file) == "split heldout of me/mine"
+
+
+def test_one_public_task_of_a_group_is_enough(own_file: str) -> None:
+    tasks = {
+        "local": _Task(dataset_path="json", test_split="test"),
+        "public": _Task(**HUB),
+    }
+    items = tuple(
+        Item(
+            f"{name}/test/0",
+            "search",
+            {},
+            "",
+            (Instance("generate_until", {}, (), 0, (name, 0, 1)),),
+            "",
+            "",
+        )
+        for name in tasks
+    )
+    group = Benchmark("both", tasks["local"], "exact_match", "none", True, items, tasks)
+    assert _found(group, own_file) == "split test of openai/gsm8k"
 
 
 @pytest.mark.parametrize("split", ["validation", "train", "dev", "train[:500]"])

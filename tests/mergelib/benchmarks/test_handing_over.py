@@ -90,10 +90,10 @@ def test_the_folder_goes_when_the_engine_fails(
     data: Path, resident: ResidentModel, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def engine(**_: Any) -> None:
-        raise RuntimeError("no GPU")
+        raise ValueError("no\nGPU")
 
     monkeypatch.setattr(handing_over, "open_vllm", engine)
-    with pytest.raises(RuntimeError, match="no GPU"):
+    with pytest.raises(RuntimeError, match="^vLLM does not start: no GPU$"):
         _open(resident).answer(_items(data))
     assert not [*memory.iterdir()]
 

@@ -45,9 +45,13 @@ def test_other_types_and_other_layers_are_left_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(products, "_is_faster", lambda: True)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=90, **SIZE)).eval()
     model.lm_head = Quantised(SIZE["hidden_size"], 90)
+    hooked = model.model.layers[1].mlp.up_proj
+    own = hooked.forward = lambda states: states
     with Products(model).quick():
         assert "forward" not in vars(model.lm_head)
+        assert hooked.forward is own
         assert "forward" in vars(model.model.layers[0].mlp.up_proj)
+    assert hooked.forward is own
     with Products(model.bfloat16()).quick():
         assert "forward" not in vars(model.model.layers[0].mlp.up_proj)
 

@@ -1,6 +1,7 @@
 """Answers of rounded weights: re-rounded after each merge, the whole weights left alone."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from mergelib.sections.objectives import Objective
 from mergelib.workbench import Workbench
 
 Open = Callable[..., ResidentModel]
+
+needs_torchao = pytest.mark.skipif(
+    find_spec("torchao") is None, reason="needs the extra mergeflow[quantization]"
+)
 
 LEVELS = {"int8": 127.5, "int4": 7.5}
 """How many steps from 0 to the largest weight of a group."""
@@ -43,6 +48,7 @@ def _steps(weight: torch.Tensor, bits: str) -> torch.Tensor:
     return (parts.abs().amax(-1, keepdim=True) / LEVELS[bits]).expand_as(parts).reshape_as(weight)
 
 
+@needs_torchao
 @pytest.mark.parametrize("bits", ["int8", "int4"])
 def test_linear_weights_are_rounded_to_the_nearest_level(
     resident: ResidentModel, bits: Any
@@ -65,6 +71,7 @@ def test_linear_weights_are_rounded_to_the_nearest_level(
     assert all(torch.equal(v, before[n]) for n, v in resident.model.state_dict().items())
 
 
+@needs_torchao
 @pytest.mark.parametrize("engine", ["auto", "lm_eval"])
 def test_answers_follow_the_weights_that_are_written(
     data: Path, resident: ResidentModel, engine: Any
@@ -81,6 +88,7 @@ def test_answers_follow_the_weights_that_are_written(
     assert second == fresh
 
 
+@needs_torchao
 def test_both_engines_see_the_same_rounded_weights(data: Path, resident: ResidentModel) -> None:
     path = str(data / "benchmarks" / "zoo_de_choice.yaml")
     items = open_benchmark(Objective(benchmark=path, fresh_items=2), "o", 0).pool("search")[:6]
@@ -90,6 +98,7 @@ def test_both_engines_see_the_same_rounded_weights(data: Path, resident: Residen
             assert answer[0] == pytest.approx(truth[0], abs=1e-3)
 
 
+@needs_torchao
 def test_layers_of_other_kinds_are_refused(open_model: Open) -> None:
     with pytest.raises(InputError, match=r"quantization: .* is in no linear layer") as refused:
         QuantisedModel(open_model("qwen3_moe"), "int8")
@@ -104,6 +113,7 @@ def test_without_torchao_one_line_says_how_to_install_it(
         QuantisedModel(resident, "int4")
 
 
+@needs_torchao
 def test_it_decides_an_evaluation_and_is_told(search_content: dict[str, Any]) -> None:
     digests = {}
     for bits in ("none", "int8", "int4"):
