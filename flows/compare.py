@@ -18,9 +18,10 @@ from mergelib.comparing import open_contest
 from mergelib.errors import InputError
 from mergelib.files import write_table, write_text
 from mergelib.report import percent, signed
+from mergelib.runs import Run
 from mergelib.sections.comparison import NAME, Comparison
 from mergelib.tables import responses_table
-from tasks.comparing import answered_part, hidden
+from tasks.comparing import answered_part
 from tasks.showing import artifact_key
 
 
@@ -47,8 +48,9 @@ def compare(
         InputError: a model or benchmark does not hold; nothing has been written then.
     """
     be_quiet()
-    contest = open_contest(comparison, hidden(Path(store), "models"))
-    folder = Path(store).resolve() / (name or f"comparison-{contest.digest[:8]}")
+    home = Path(store).resolve()
+    contest = open_contest(comparison, Run(home / "any").models)
+    folder = home / (name or f"comparison-{contest.digest[:8]}")
     if (folder / "search.yaml").exists():
         raise InputError(f"{folder}: holds a search's run; give the comparison another name")
     remember_server(Path(store))
@@ -57,7 +59,7 @@ def compare(
         answers = []
         for part in parts:
             progress.at(f"{contest.names[part.model]} answers {part.benchmark}")
-            answers.append(answered_part(contest, comparison, store, part))
+            answers.append(answered_part(contest, comparison, Run(folder), part))
     responses = responses_table(answers)
     result = contest.result(responses)
     write_table(folder / "responses.parquet", responses)

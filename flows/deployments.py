@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mergelib.files import write_text
+from mergelib.recipes import canonical_digest
 from mergelib.shipped import shipped
 
 POOL = "local-process"
@@ -32,11 +33,16 @@ def write_deployments(home: Path, store: Path, place: Path) -> list[str]:
     ]
     for deployment in document["deployments"]:
         deployment["parameters"]["store"] = str(store)
-        # By it a deployment of an earlier mergeflow, whose form is another, is told.
-        deployment["version"] = version("mergeflow")
+        deployment["version"] = version_of(home, store)
     del document["definitions"]
     write_text(place / "prefect.yaml", yaml.safe_dump(document, sort_keys=False))
     return [f"{deployment['name']}/{deployment['name']}" for deployment in document["deployments"]]
+
+
+def version_of(home: Path, store: Path) -> str:
+    """The deployments' version: another mergeflow has other forms, another folder other paths."""
+    places = canonical_digest([str(home), str(store)])
+    return f"{version('mergeflow')} {places[:8]}"
 
 
 def _with_shipped_paths(value: Any) -> Any:

@@ -93,13 +93,13 @@ def evolve(search: Search, store: str = "runs") -> str:
         with progress.of(search.name, evaluations_left(run, bench)):
             if not run.has(*PREPARED):
                 prepare.with_options(result_storage=run.results)(folder)
-            showcase = Showcase(run)
+            showcase = Showcase(run, lambda: share_done(run, bench))
             while (stopped := reason_to_stop(run)) is None:
-                showcase.update(share_done(run, bench))
+                showcase.update()
                 _next_generation(run)
             progress.say(f"  {stopped}")
             if not is_reported(run):
-                showcase.update(share_done(run, bench))
+                showcase.update()
                 finish.with_options(result_storage=run.results)(folder)
             showcase.finish()
     return folder

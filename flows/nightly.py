@@ -8,6 +8,7 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from flows.evolve import evolve
+from flows.quiet import be_quiet
 from mergelib.nights import tonight
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -37,6 +38,7 @@ def nightly(
     Raises:
         InputError: something in the search does not hold; nothing has been written then.
     """
+    be_quiet()
     search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
     open_workbench(search, run.models)

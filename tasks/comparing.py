@@ -6,42 +6,39 @@ from prefect import task
 
 from mergelib.comparing import Contest, Part, open_contest
 from mergelib.evaluation import Evaluation
+from mergelib.runs import Run
 from mergelib.sections.comparison import Comparison
 from mergelib.tables import Answered
 from tasks.caching import ANSWER_VERSION, key_from
 from tasks.naming import name_by_score
+from tasks.results import SealedEvaluation
 
 
-def hidden(store: Path, name: str) -> Path:
-    """A folder that all runs of a store share: results of tasks, or what is known of models."""
-    return store.resolve() / ".mergeflow" / name
-
-
-def _digest(comparison: Comparison, store: str, part: Part, label: str) -> str:
-    return open_contest(comparison, hidden(Path(store), "models")).part_digest(part)
+def _digest(run: str, comparison: Comparison, part: Part, label: str) -> str:
+    return open_contest(comparison, Run(Path(run)).models).part_digest(part)
 
 
 @task(
     task_run_name="{label}",
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
-    result_serializer="json",
+    result_serializer=SealedEvaluation(),
 )
-def answer_part(comparison: Comparison, store: str, part: Part, label: str) -> Evaluation:
+def answer_part(run: str, comparison: Comparison, part: Part, label: str) -> Evaluation:
     """Let a model answer some items of a benchmark.
 
     Args:
+        run: the comparison's folder; it need not be there yet.
         comparison: what is compared.
-        store: folder of run folders.
         part: which model and items.
         label: what Prefect's UI calls the task run.
     """
-    evaluation = open_contest(comparison, hidden(Path(store), "models")).answer(part)
+    evaluation = open_contest(comparison, Run(Path(run)).models).answer(part)
     name_by_score(evaluation)
     return evaluation
 
 
-def answered_part(contest: Contest, comparison: Comparison, store: str, part: Part) -> Answered:
+def answered_part(contest: Contest, comparison: Comparison, run: Run, part: Part) -> Answered:
     """Answer, or find the answer in the store.
 
     Raises:
@@ -51,8 +48,8 @@ def answered_part(contest: Contest, comparison: Comparison, store: str, part: Pa
         contest.benchmarks[part.benchmark].find(part.items[:1])[0]
     )
     label = f"{contest.names[part.model]}, {part.benchmark} from {number + 1} on"
-    kept = answer_part.with_options(result_storage=hidden(Path(store), "results"))
-    state = kept(comparison, store, part, label, return_state=True)
+    kept = answer_part.with_options(result_storage=run.results)
+    state = kept(str(run.folder), comparison, part, label, return_state=True)
     if not (state.is_completed() or state.is_failed()):
         # Prefect turns Ctrl-C and a cancellation into states; here they end the comparison.
         raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -52,24 +52,28 @@ def tagged(search: Search) -> Iterator[None]:
 class Showcase:
     """The artifacts of one flow run."""
 
-    def __init__(self, run: Run) -> None:
-        """Name the run; nothing is shown yet."""
-        self._run = run
+    def __init__(self, run: Run, share_done: Callable[[], float]) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            run: the run.
+            share_done: how much of the search is done, 0 to 1.
+        """
+        self._run, self._share_done = run, share_done
         self._ids: dict[str, UUID] = {}
         self._shown_at, self._cost = -float("inf"), 0.0
 
-    def update(self, share: float, *, last: bool = False) -> None:
+    def update(self, *, last: bool = False) -> None:
         """Show how the search stands, unless it was shown a moment ago.
 
         Args:
-            share: how much of the search is done, 0 to 1.
             last: whether to show it however short ago it was shown.
         """
         start = time.monotonic()
         if not last and (start - self._shown_at) * _SHARE < self._cost:
             return
-        story = Story(self._run)
-        self._put("progress", ProgressArtifact(progress=100 * share, description=story.headline))
+        story, done = Story(self._run), 100 * self._share_done()
+        self._put("progress", ProgressArtifact(progress=done, description=story.headline))
         if story.population:
             self._put("population", TableArtifact(table=story.population, description=_POPULATION))
             pictures = MarkdownArtifact(markdown=story.convergence, description=_PICTURE)
@@ -83,7 +87,7 @@ class Showcase:
 
     def finish(self) -> None:
         """Show what came out, and where it lies."""
-        self.update(1.0, last=True)
+        self.update(last=True)
         result = Result(self._run, self._run.json("ledger.json"))
         link = report_link(self._run.folder.name, "report.html")
         report, winner = outcome_markdown(result, link), winner_markdown(result)

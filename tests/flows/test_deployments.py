@@ -73,6 +73,7 @@ def test_a_job_template_asks_for_gpus(kind: str) -> None:
 
 def test_a_night_ends_at_its_budget_and_another_goes_on(tmp_path: Path) -> None:
     content = small_search()
+    content["name"] = "nights"
     content["evolution"]["generations"] = 1
     search = parse_search(content, "test")
     run = Run(Path(nightly(search, str(tmp_path))))

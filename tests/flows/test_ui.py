@@ -187,11 +187,11 @@ def test_reports_are_served_and_nothing_else(ui: Ui, scheduled: dict[str, Any]) 
     assert others.status_code == 400
 
 
-def test_a_second_one_says_what_is_there_already(ui: Ui, tmp_path: Path) -> None:
+def test_a_second_one_says_what_is_there_already(ui: Ui) -> None:
     port = ui.address.rsplit(":", 1)[1]
     command = [*COMMAND, "ui", "--store", str(ui.store), "--port", port]
     process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        command, env=environment(), stdout=subprocess.PIPE, text=True, cwd=ui.store.parent
     )
     assert process.stdout
     try:
