@@ -9,13 +9,17 @@ from flows.interrupts import was_interrupted
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), TerminationSignal(SIGTERM)])
 def test_an_interruption_is_one_also_where_it_led_to_an_error(interruption: BaseException) -> None:
     assert was_interrupted(interruption)
+    with pytest.raises(ValueError, match="not set") as caught:
+        stumble_over(interruption)
+    assert was_interrupted(caught.value)
+
+
+def stumble_over(interruption: BaseException) -> None:
+    """As Prefect does."""
     try:
-        try:
-            raise interruption
-        except BaseException:
-            raise ValueError("Task run is not set") from None
-    except ValueError as error:
-        assert was_interrupted(error)
+        raise interruption
+    except BaseException:
+        raise ValueError("Task run is not set") from None
 
 
 def test_an_error_is_none() -> None:
