@@ -1,20 +1,21 @@
 """Time answering: lm-eval's `simple_evaluate` and the fast path, on the same model object.
 
-Usage: python -m benchmarks.answering [--model DIR] [--tasks FILE...] [--items N] [--json FILE]
+Usage: python -m benchmarks.answering [--model DIR] [--tasks FILE...] [--made NAME...] [--items N]
+    [--json FILE]
 
 Each row is one task, all its columns measured in the same run. `seconds_lm_eval` is one call of
 lm-eval's `simple_evaluate`; `seconds` is the fast path from items to scores, the median of several
 candidates, and `cpu_*` the processor time of the same work; `ratio_cpu` is of processor times,
-which other work on the machine disturbs less. `setup_ms` is what of `cpu_seconds` goes into neither
+which other work on the machine disturbs less. `setup_ms` is what goes into neither
 forward passes nor reading their logits; `prepare_ms` is what the first candidate pays once for all.
 `items_differ` counts items whose score is not the same, and `max_loglik_diff` is the largest
-difference of a loglikelihood. `gemm_share` is the model's arithmetic in a second of `cpu_seconds`
+difference of a loglikelihood. `gemm_share` is the model's arithmetic in a second
 as a share of what one large matrix product reaches here; embeddings are not counted, and the head
-as if all tokens passed it.
+as if all tokens passed it. These three count processor time, on a GPU wall time.
 
 Without a model it makes its own: a random Llama of 162 million parameters, a tokenizer, and two
-5-shot tasks, multiple choice of 4 and generation of 64 tokens, with worked answers of about that
-length in the prompt. One thread, float32.
+5-shot tasks, multiple choice of 4 (`choice`) and generation of 64 tokens (`text`), with worked
+answers of about that length in the prompt; `--made` takes one of them. One thread, float32.
 """
 
 import argparse
@@ -22,11 +23,10 @@ import json
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -36,7 +36,8 @@ from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.merging import SIZES
+from benchmarks.models import SIZES
+from benchmarks.rates import busy, gemm_rate, timed
 from benchmarks.record import report
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.decoder import Decoder
@@ -74,28 +75,7 @@ doc_to_target: answer
 generation_kwargs: {do_sample: false, max_gen_toks: 64, until: ["Question:"]}
 metric_list: [{metric: exact_match}]
 """
-
-
-class Timed(NamedTuple):
-    """Seconds of some work, and what came of it."""
-
-    wall: float
-    cpu: float
-    result: Any
-
-
-def timed(work: Any) -> Timed:
-    """Do some work once."""
-    start, cpu_start = time.perf_counter(), time.process_time()
-    result = work()
-    return Timed(time.perf_counter() - start, time.process_time() - cpu_start, result)
-
-
-def gemm_rate() -> float:
-    """Floating-point operations in a second of one large matrix product."""
-    size = 2048
-    one, other = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(timed(lambda: one @ other).cpu for _ in range(7))
+MADE = {"choice": CHOICE, "text": TEXT}
 
 
 def write_tasks(folder: Path, items: int) -> list[str]:
@@ -119,7 +99,7 @@ def write_tasks(folder: Path, items: int) -> list[str]:
         rows = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(rows, encoding="utf-8")
     paths = []
-    for name, task in (("choice", CHOICE), ("text", TEXT)):
+    for name, task in MADE.items():
         path = folder / f"{name}.yaml"
         path.write_text(task + COMMON.format(folder=folder, shots=SHOTS), encoding="utf-8")
         paths.append(str(path))
@@ -160,8 +140,9 @@ def lm_eval_samples(
 
 
 @contextmanager
-def arithmetic() -> Iterator[list[float]]:
-    """Collect the processor time of the model's own arithmetic: forward passes and logits."""
+def arithmetic(device: str) -> Iterator[list[float]]:
+    """Collect the seconds of the model's own arithmetic: forward passes and logits."""
+    clock = busy(device)
     spent: list[float] = []
     depth = 0
 
@@ -169,13 +150,13 @@ def arithmetic() -> Iterator[list[float]]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal depth
             depth += 1
-            start = time.process_time()
+            start = clock()
             try:
                 return work(*args, **kwargs)
             finally:
                 depth -= 1
                 if depth == 0:
-                    spent.append(time.process_time() - start)
+                    spent.append(clock() - start)
 
         return call
 
@@ -204,22 +185,24 @@ def measure(
     ids = [int(item.item_id.split("/")[1]) for item in asked]
     theirs = timed(lambda: lm_eval_samples(resident.model, resident.tokenizer, path, ids))
     answerer = Answerer(resident, "auto")
-    with arithmetic() as spent_first:
+    device = resident.device.type
+    with arithmetic(device) as spent_first:
         first = timed(lambda: candidate(answerer, benchmark, asked))
-    runs, inside = [], []
+    runs, setups = [], []
     for _ in range(repeats):
-        with arithmetic() as spent_inside:
+        with arithmetic(device) as inside:
             runs.append(timed(lambda: candidate(answerer, benchmark, asked)))
-        inside.append(sum(spent_inside))
+        setups.append(runs[-1].own(device) - sum(inside))
     raw, spent, values = runs[0].result
     wall = statistics.median(run.wall for run in runs)
     cpu = statistics.median(run.cpu for run in runs)
-    setup = statistics.median(r.cpu - i for r, i in zip(runs, inside, strict=True))
+    setup = statistics.median(setups)
     samples = {sample["doc_id"]: sample for sample in theirs.result}
     truth = [samples[number] for number in ids]
     kind = asked[0].instances[0].request_type
     looked_up = resident.model.get_input_embeddings().weight.numel()
     metric = [sample[benchmark.metric] for sample in truth]
+    seconds = statistics.median(run.own(device) for run in runs)
     return {
         "task": benchmark.name,
         "kind": kind,
@@ -231,11 +214,11 @@ def measure(
         "ratio": theirs.wall / wall,
         "ratio_cpu": theirs.cpu / cpu,
         "setup_ms": 1e3 * setup,
-        "prepare_ms": 1e3 * (first.cpu - sum(spent_first) - setup),
+        "prepare_ms": 1e3 * (first.own(device) - sum(spent_first) - setup),
         "items_differ": sum(bool(a != b) for a, b in zip(values, metric, strict=True)),
         "max_loglik_diff": _largest_gap(raw, truth) if kind == "loglikelihood" else None,
         "tokens_per_second": spent.tokens / wall,
-        "gemm_share": (spent.flops - 2 * looked_up * spent.tokens) / cpu / peak,
+        "gemm_share": (spent.flops - 2 * looked_up * spent.tokens) / seconds / peak,
     }
 
 
@@ -261,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="folder of a model")
     parser.add_argument("--tasks", nargs="+", help="task files of lm-eval")
+    parser.add_argument("--made", nargs="+", choices=MADE, default=list(MADE))
     parser.add_argument("--items", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -268,7 +252,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         made = write_tasks(folder, given.items)
-        tasks, model = given.tasks or made, given.model
+        own = [path for name, path in zip(MADE, made, strict=True) if name in given.made]
+        tasks, model = given.tasks or own, given.model
         if model is None:
             model = folder / "model"
             torch.manual_seed(0)

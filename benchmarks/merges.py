@@ -18,12 +18,14 @@ _SEARCHING = ("search", "rung", "challengers")
 WAYS: dict[str, tuple[str, ...]] = {
     "default": (),
     "random": ("evolution.algorithm=random",),
+    "cma_es": ("evolution.algorithm=cma_es",),
     "racing": ("fitness.racing=true",),
     "informative": ("fitness.selection=informative",),
     "mean": ("fitness.estimator=mean",),
     "full": ("fitness.estimator=full",),
     "nsga2": ("evolution.algorithm=nsga2",),
     "mo_cma_es": ("evolution.algorithm=mo_cma_es",),
+    "bayesian": ("evolution.algorithm=bayesian",),
     "weighted": (
         "evolution.algorithm=cma_es",
         "objectives.0.weight=1",

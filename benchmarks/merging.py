@@ -25,32 +25,25 @@ tokenizer of their vocabulary's size, trained on random words.
 
 import argparse
 import gc
-import random
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import tokenizers
 import torch
 from mergekit import merge as mergekit_merge
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.models import DTYPES, SIZES, Models, random_models
+from benchmarks.rates import bandwidth, clocks
 from benchmarks.record import report
 from mergelib.checkpoints import Checkpoint, open_checkpoint
 from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
@@ -79,65 +72,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 """What the methods that only the `mergekit` backend has cannot do without."""
 
-SIZES = {
-    "9M": {
-        "vocab_size": 8192,
-        "hidden_size": 256,
-        "intermediate_size": 688,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-    },
-    "162M": {
-        "vocab_size": 32000,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-    },
-}
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-class Models(NamedTuple):
-    """A base model and models to merge, as paths."""
-
-    base: str
-    endpoints: list[str]
-
-
-def random_tokenizer(size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of exactly so many tokens."""
-    letters = random.Random(0)
-    words = ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)) for _ in range(size)]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(words, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-
-
-def random_models(size: str, dtype: str, folder: Path) -> Models:
-    """Write a random Llama and two models near it."""
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SIZES[size], tie_word_embeddings=False))
-    tokenizer = random_tokenizer(SIZES[size]["vocab_size"])
-    start = {name: value.clone() for name, value in model.named_parameters()}
-    for name in ("base", "one", "two"):
-        with torch.no_grad():
-            for tensor, parameter in model.named_parameters():
-                spread = 0 if name == "base" else 0.2 * start[tensor].std()
-                parameter.copy_(start[tensor] + spread * torch.randn(parameter.shape))
-        model.to(DTYPES[dtype]).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-        model.float()
-    return Models(str(folder / "base"), [str(folder / "one"), str(folder / "two")])
-
 
 def recipe(method: str, models: Models) -> Recipe:
     """A recipe of the same parameters for all models, rounded to bfloat16 as a search does."""
@@ -162,11 +96,6 @@ class Timed(NamedTuple):
     rest_wall: float
     rest_cpu: float
     result: Any
-
-
-def clocks() -> torch.Tensor:
-    """Seconds on the wall and of processors, from any start."""
-    return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
 
 
 class Aside:
@@ -201,21 +130,16 @@ def timed(work: Callable[[], Any], repeats: int, aside: Aside | None = None) -> 
     return Timed(times[0][0], wall, cpu, rest[0], rest[1], result)
 
 
-def bandwidth() -> float:
-    """Bytes a second, read and written, of a copy larger than any cache."""
-    source = torch.zeros(1 << 26)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / timed(lambda: target.copy_(source), 7).wall
-
-
-def bytes_to_move(method: str, checkpoints: dict[str, Checkpoint], asked: Recipe) -> int:
-    """Each source and each kept number read once, each float32 parameter written once."""
+def bytes_to_move(
+    method: str, checkpoints: dict[str, Checkpoint], asked: Recipe, written: int = 4
+) -> int:
+    """Each source and each kept number read once, each parameter of so many bytes written once."""
     total = 0
     for name in asked.models:
         total += sum(tensor.nbytes for _, tensor in checkpoints[name].tensors())
     count = sum(tensor.numel() for _, tensor in checkpoints[asked.models[0]].tensors())
     masks = 2 if "density" in PARAMETERS.get(method, {}) else 0
-    return total + 4 * count * (1 + masks)
+    return total + count * (written + 4 * masks)
 
 
 @contextmanager
@@ -320,7 +244,7 @@ def main() -> None:
         "--methods", nargs="+", choices=sorted(merge_methods()), default=list(PARAMETERS)
     )
     parser.add_argument(
-        "--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of random models"
+        "--sizes", nargs="+", choices=SIZES, default=["9M", "162M"], help="of random models"
     )
     parser.add_argument(
         "--dtype", choices=DTYPES, default="bfloat16", help="that random models are stored in"

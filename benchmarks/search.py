@@ -31,17 +31,15 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from benchmarks.functions import FUNCTIONS, FloatArray, Function
 from benchmarks.merges import WAYS, medians, run_searches
 from benchmarks.record import report
+from benchmarks.search_figures import draw_functions, draw_merges
 from mergelib.evolution.algorithms import ALGORITHMS, Algorithm
 from mergelib.evolution.front import non_dominated
 from mergelib.evolution.randomness import generator
@@ -228,51 +226,6 @@ def _compared(
     }
 
 
-def draw(rows: Sequence[dict[str, Any]]) -> str:
-    """Draw the median gap against the candidates, a panel for each function and noise.
-
-    Args:
-        rows: as `measure` makes them.
-
-    Returns:
-        SVG.
-    """
-    panels = list(dict.fromkeys((row["function"], row["noise"]) for row in rows))
-    names = sorted({row["algorithm"] for row in rows})
-    style = {"svg.fonttype": "none", "svg.hashsalt": "mergeflow", "font.size": 9}
-    across = min(len(panels), 4)
-    down = -(-len(panels) // across)
-    with rc_context(style):
-        figure = Figure(figsize=(3.0 * across + 2.2, 2.8 * down), layout="constrained")
-        drawn: dict[str, Any] = {}
-        all_axes = figure.subplots(down, across, squeeze=False).ravel()
-        for axes, panel in zip(all_axes, panels, strict=False):
-            for number, name in enumerate(names):
-                own = [
-                    row
-                    for row in rows
-                    if (row["function"], row["noise"], row["algorithm"]) == (*panel, name)
-                ]
-                if not own:
-                    continue
-                color = "black" if name == "random" else f"C{number % 10}"
-                line = "--" if number >= 10 or name == "random" else "-"
-                x, y = [row["candidates"] for row in own], [row["gap"] for row in own]
-                (drawn[name],) = axes.plot(x, y, line, color=color, marker=".", linewidth=1.2)
-            axes.set(xscale="log", yscale="log", title=f"{panel[0]}, noise {panel[1]:g}")
-            axes.grid(alpha=0.3)
-            axes.set_xticks(x, [str(count) for count in x])
-            axes.minorticks_off()
-        for axes in all_axes[len(panels) :]:
-            axes.set_axis_off()
-        figure.supxlabel("candidates")
-        figure.supylabel("median gap")
-        figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False)
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
-
-
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -284,17 +237,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--merges", metavar="SEARCH.yaml", type=Path, help="run a real search")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["default", "random", "racing"])
+    parser.add_argument("--store", type=Path, help="keep the real searches' runs here, and go on")
     parser.add_argument("--pymoo", metavar="PYTHON", help="compare with pymoo, which it has")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.merges is not None:
         budget = {"population": given.population, "candidates": given.candidates[0]}
-        with tempfile.TemporaryDirectory() as store:
-            rows = list(
-                run_searches(given.merges, given.ways, range(given.seeds), Path(store), **budget)
-            )
-        report("search", rows, given.json)
+        with tempfile.TemporaryDirectory() as temporary:
+            store = given.store or Path(temporary)
+            rows = []
+            for row in run_searches(given.merges, given.ways, range(given.seeds), store, **budget):
+                rows.append(row)
+                # A search takes minutes: what is measured is written at once.
+                report("search", rows, given.json, shown=False)
+        report("search", rows, None)
         report("search, medians", medians(rows), None)
+        _picture(given.json, draw_merges(rows))
         return
     if given.pymoo:
         rows = list(against_pymoo(given.pymoo, given.functions, given.seeds))
@@ -311,8 +269,12 @@ def main() -> None:
         )
     )
     report("search", rows, given.json)
-    if given.json is not None:
-        given.json.with_suffix(".svg").write_text(draw(rows) + "\n", encoding="utf-8")
+    _picture(given.json, draw_functions(rows))
+
+
+def _picture(beside: Path | None, svg: str) -> None:
+    if beside is not None:
+        beside.with_suffix(".svg").write_text(svg + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,8 @@
 Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anything else.
 """
 
-import logging
-import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +12,7 @@ import typer
 from rich.console import Console
 
 from flows.cache import app as cache_app
+from flows.quiet import be_quiet
 from mergelib.errors import InputError, MergeflowError
 
 app = typer.Typer(
@@ -60,7 +58,7 @@ def merge(
     ] = False,
 ) -> None:
     """Merge one recipe to a folder that transformers, lm-eval and mergekit open."""
-    _be_quiet()
+    be_quiet()
     from mergelib.merging.standalone import merge_to_folder
 
     merge_to_folder(recipe, out, seed=seed, trust_remote_code=trust_remote_code)
@@ -70,14 +68,13 @@ def merge(
 @app.command()
 def check(search: SearchFile, set_: Overrides = None) -> None:
     """Check a search file, its models and its benchmarks; write nothing."""
-    _be_quiet()
+    be_quiet()
     from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
     bench = open_workbench(load_search(search, set_ or []))
-    for note in bench.notes:
+    for note in [*bench.notes, *bench.rehearse()]:
         _console().print(f"note: {note}", soft_wrap=True)
-    bench.rehearse()
     counts = ", ".join(
         f"{name} ({len(b.pool('search'))} search and {len(b.pool('fresh'))} fresh items)"
         for name, b in bench.benchmarks.items()
@@ -92,10 +89,43 @@ def check(search: SearchFile, set_: Overrides = None) -> None:
 @app.command()
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder")]) -> None:
     """Say how far a run is."""
-    _be_quiet()
+    be_quiet()
     from flows.result import print_status
 
     print_status(run, _console())
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Folders, hub ids, or run folders for winners"),
+    ],
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", help="An lm-eval task's file or name; may be repeated"),
+    ] = None,
+    store: Store = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Of its folder in the store")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Compare models on whole benchmarks: intervals, and paired differences to the first."""
+    be_quiet()
+    from flows.comparing import run_comparison
+
+    run_comparison(models, benchmark or [], store, name, set_ or [], _console())
+
+
+@app.command()
+def ui(
+    store: Store = Path("runs"),
+    port: Annotated[int, typer.Option(help="Of Prefect's server, on 127.0.0.1")] = 4200,
+) -> None:
+    """Configure, launch and watch searches in a browser: server, forms and worker in one."""
+    be_quiet()
+    from flows.ui import run_ui
+
+    run_ui(store, port, _console())
 
 
 @zoo_app.command()
@@ -104,7 +134,7 @@ def build(
     seed: Annotated[int, typer.Option(help="A seed gives the same weights to the bit")] = 0,
 ) -> None:
     """Train the base model and its three experts; takes a few minutes."""
-    _be_quiet()
+    be_quiet()
     from flows.zoo import build_with_progress
 
     build_with_progress(out, seed)
@@ -112,7 +142,7 @@ def build(
 
 def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     """Check first, so that a fault is told at once and nothing is written; then run."""
-    _be_quiet()
+    be_quiet()
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
     from flows.result import print_result
@@ -135,7 +165,8 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         if search == run.search and is_finished(run):
             print_result(run, console)
             return
-    bench.rehearse()
+    for note in bench.rehearse():
+        console.print(f"  note: {note}", soft_wrap=True)
 
     from flows.server import configure, reap_servers, wait_until_recorded
 
@@ -164,14 +195,6 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
 
 def _console() -> Console:
     return Console(highlight=False)
-
-
-def _be_quiet() -> None:
-    """Keep other libraries' notes off the terminal, before they are imported; downloads show."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore")
-    for name in ("lm_eval", "transformers", "datasets", "mergekit", "httpx", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -1,21 +1,25 @@
 """A whole search, from the search file to the report."""
 
+import time
 from pathlib import Path
 
-from prefect import flow, tags
+from prefect import flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.finish import UNIFORM_FINALISTS, finish
 from flows.generation import generation
 from flows.prepare import PREPARED, prepare
 from flows.progress import progress
+from flows.quiet import be_quiet
 from flows.race import evaluations_in
 from flows.server import remember_server
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
+from mergelib.search_file import with_absolute_paths
 from mergelib.stopping import reason_to_stop
 from mergelib.workbench import Workbench, open_workbench
+from tasks.showing import Showcase, tagged
 
 
 def evaluations_left(run: Run, bench: Workbench) -> int:
@@ -34,6 +38,22 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
         left += len(bench.checkpoints)
         left += finalists // 2 + UNIFORM_FINALISTS if search.front else finalists + 1
     return left
+
+
+def share_done(run: Run, bench: Workbench) -> float:
+    """The share of a run's evaluations that is done, 0 to 1."""
+    done = len({event["key"] for event in run.events()})
+    return done / (done + evaluations_left(run, bench))
+
+
+def _next_generation(run: Run) -> None:
+    number, of = run.finished_generations(), run.search.evolution.generations
+    name = f"generation {number + 1} of {of}"
+    start = time.perf_counter()
+    best = generation.with_options(flow_run_name=name, result_storage=run.results)(
+        str(run.folder), number
+    )
+    progress.generation(number, of, best, time.perf_counter() - start)
 
 
 @flow(
@@ -56,12 +76,14 @@ def evolve(search: Search, store: str = "runs") -> str:
         InputError: something in the search does not hold; nothing has been written then.
         SearchError: the search cannot go on; what is finished is kept.
     """
+    be_quiet()
+    search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
     bench = open_workbench(search, run.models)
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with run.lock() as left, quiet, tags(f"search:{search.name}"):
+    with run.lock() as left, quiet, tagged(search):
         if left:
             progress.say(f"  {left}")
         run.prepare(search, bench.contents)
@@ -71,10 +93,13 @@ def evolve(search: Search, store: str = "runs") -> str:
         with progress.of(search.name, evaluations_left(run, bench)):
             if not run.has(*PREPARED):
                 prepare.with_options(result_storage=run.results)(folder)
+            showcase = Showcase(run)
             while (stopped := reason_to_stop(run)) is None:
-                number = run.finished_generations()
-                generation.with_options(result_storage=run.results)(folder, number)
+                showcase.update(share_done(run, bench))
+                _next_generation(run)
             progress.say(f"  {stopped}")
             if not is_reported(run):
+                showcase.update(share_done(run, bench))
                 finish.with_options(result_storage=run.results)(folder)
+            showcase.finish()
     return folder

@@ -1,15 +1,12 @@
 """Evolve: one generation."""
 
-import time
 from pathlib import Path
 
 from prefect import flow
 
-from flows.progress import progress
 from flows.race import challenge, race
 from mergelib.fitness import judge_of
 from mergelib.runs import Run
-from tasks.publishing import show_generation
 from tasks.selection import estimate
 from tasks.variation import ask, tell
 
@@ -30,7 +27,6 @@ def generation(run: str, number: int) -> float:
     Returns:
         The highest fitness of the generation.
     """
-    start = time.perf_counter()
     folder = Run(Path(run))
     space = folder.workbench().space
     judge = judge_of(folder)
@@ -40,7 +36,4 @@ def generation(run: str, number: int) -> float:
     answers = challenge(folder, judge, recipes, number, answers)
     best = estimate(run, number, genomes, answers)
     tell(run, number)
-    show_generation(run, number)
-    seconds = time.perf_counter() - start
-    progress.generation(number, folder.search.evolution.generations, best, seconds)
     return best

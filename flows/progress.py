@@ -1,8 +1,10 @@
 """What a person at the terminal sees while a search runs: a bar, and a line for each generation.
 
-Silent unless `show` was called, as under a worker, where Prefect's UI tells the story.
+Unless `show` was called the lines go to the logger `mergeflow`, as under a worker, where Prefect's
+UI has them.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +20,10 @@ from rich.progress import (
 
 from mergelib.goals import told
 
+logger = logging.getLogger("mergeflow")
+"""Its lines are the flow run's log; `prefect.yaml` names it in PREFECT_LOGGING_EXTRA_LOGGERS."""
+logger.setLevel(logging.INFO)
+
 _FIRST, _EVERY = 1, 5
 """Which generations get a line of their own where there is no terminal to draw a bar on."""
 
@@ -26,7 +32,7 @@ class SearchProgress:
     """One bar that counts evaluations."""
 
     def __init__(self) -> None:
-        """Begin silent."""
+        """Begin without a terminal."""
         self._console: Console | None = None
         self._bar: Progress | None = None
 
@@ -69,13 +75,15 @@ class SearchProgress:
             self._bar.update(self._bar.task_ids[0], description=what)
 
     def say(self, line: str) -> None:
-        """Leave a line above the bar."""
+        """Leave a line above the bar, or in the log."""
         if self._console is not None:
             self._console.print(line)
+        else:
+            logger.info(line.strip())
 
     def generation(self, number: int, of: int, best: float, seconds: float) -> None:
-        """A generation is finished; without a terminal not each one gets a line."""
-        live = self._console is not None and self._console.is_terminal
+        """A generation is finished; where output is piped not each one gets a line."""
+        live = self._console is None or self._console.is_terminal
         if live or number + 1 in (_FIRST, of) or (number + 1) % _EVERY == 0:
             self.say(f"  generation {number + 1} of {of}: best {told(best)} ({seconds:.0f} s)")
 

@@ -42,7 +42,7 @@ def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[An
         stage = "search" if settings is None else f"rung {rung + 1}"
         for individual in racers:
             progress.at(f"generation {generation + 1}: candidate {individual + 1}")
-            label = f"{generation}.{individual}" + (f" {stage}" if settings else "")
+            label = f"{generation + 1}.{individual + 1}" + (f" {stage}" if settings else "")
             parts[individual].append(answered(run, recipes[individual], asked, label, stage))
         if settings is not None:
             so_far = [combined(parts[individual]) for individual in racers]
@@ -75,7 +75,7 @@ def challenge(
     further = judge.further()
     if row is None or not any(further.values()):
         return raced
-    label = f"{generation}.{row} challenger"
+    label = f"{generation + 1}.{row + 1} challenger"
     more = answered(run, recipes[row], further, label, "challengers")
     if more.evaluation["status"] != "ok":
         return raced

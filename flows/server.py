@@ -8,6 +8,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -40,13 +41,16 @@ _QUIET = {
 def configure(store: Path) -> None:
     """Say where Prefect keeps its database, and how its embedded server behaves.
 
-    Where PREFECT_API_URL names a standing server, that one is used and only noise is turned down.
+    Where PREFECT_API_URL names a standing server, or `mergeflow ui` has one running for this store,
+    that one is used and only noise is turned down.
     Whatever the environment says already is kept.
 
     Args:
         store: folder of run folders; the database goes into its `.mergeflow` folder.
     """
     settings = dict(_QUIET)
+    if (standing := _standing_server(store)) is not None:
+        os.environ.setdefault("PREFECT_API_URL", standing)
     if "PREFECT_API_URL" not in os.environ:
         home = _hidden(store) / "prefect"
         home.mkdir(parents=True, exist_ok=True)
@@ -55,12 +59,23 @@ def configure(store: Path) -> None:
         os.environ.setdefault(name, value)
 
 
+def server_of(store: Path) -> Path:
+    """Where `mergeflow ui` notes the server that it runs for a store."""
+    return _hidden(store) / "ui" / "server.json"
+
+
+def _standing_server(store: Path) -> str | None:
+    """The address of the server that `mergeflow ui` runs for this store."""
+    note = living(server_of(store))
+    return None if note is None else str(note["api"])
+
+
 def remember_server(store: Path) -> None:
     """Note the embedded server that this process has started, so that it can be reaped."""
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if "prefect" in " ".join(child.cmdline()):
-                note = {"server": _identity(child), "client": _identity(psutil.Process())}
+                note = {"server": identity_of(child.pid), "client": identity_of(os.getpid())}
                 write_json(_hidden(store) / "servers" / f"{os.getpid()}.json", note)
 
 
@@ -100,12 +115,26 @@ def wait_until_recorded(seconds: float = 20.0) -> None:
             time.sleep(0.25)
 
 
+def note_process(file: Path, pid: int, **others: str) -> None:
+    """Write down a process, so that whoever reads it can tell whether it still lives."""
+    write_json(file, {"process": identity_of(pid), **others})
+
+
+def living(file: Path) -> dict[str, Any] | None:
+    """What `note_process` wrote; None if the process is gone, or nothing was written."""
+    with suppress(OSError, ValueError, KeyError):
+        note: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return note if _alive(note["process"]) else None
+    return None
+
+
 def _hidden(store: Path) -> Path:
     return store.resolve() / ".mergeflow"
 
 
-def _identity(process: psutil.Process) -> list[float]:
-    return [process.pid, process.create_time()]
+def identity_of(pid: int) -> list[float]:
+    """A process's number and when it started, since numbers are given again."""
+    return [pid, psutil.Process(pid).create_time()]
 
 
 def _alive(identity: list[float]) -> psutil.Process | None:

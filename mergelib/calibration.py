@@ -19,11 +19,12 @@ from mergelib.banks import (
     mean_abilities,
     threshold_of,
 )
+from mergelib.benchmarks.of_search import alike
 from mergelib.errors import InputError
 from mergelib.estimators import EstimatorContext
 from mergelib.evaluation import Asked
 from mergelib.irt.binarise import binarised, threshold
-from mergelib.irt.selection import SelectionContext, nested, select_weighted
+from mergelib.irt.selection import Selected, SelectionContext, nested, select_weighted
 from mergelib.irt.shift import NO_SHIFT, fit_shift
 from mergelib.racing import rung_sizes
 from mergelib.recipes import Recipe
@@ -56,6 +57,10 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
     models = list(dict.fromkeys(responses["model"].to_pylist()))
     endpoints = [bench.model_digest(endpoint) for endpoint in search.endpoints]
     tables = []
+    # Two metrics of one benchmark go by the same anchors, which are answered once.
+    same = alike(bench.benchmarks)
+    selected: dict[str, Selected] = {}
+    rungs: dict[str, list[int | None]] = {}
     for name, benchmark in bench.benchmarks.items():
         items = [item.item_id for item in benchmark.pool("search")]
         matrix = calibration_matrix(bench, responses, name, models, items)
@@ -65,7 +70,7 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
             needed[str(search.base)] = bench.model_digest(str(search.base))
         for model, digest in needed.items():
             if np.isnan(matrix[models.index(digest)]).all():
-                why = _commonest(responses["reason"].to_pylist())
+                why = _commonest(responses, name)
                 raise InputError(f"{name}: no answer of {model} can be scored: {why}")
         given = bench.given.banks.get(name)
         c = given.threshold if given else None
@@ -79,14 +84,21 @@ def calibrate_banks(bench: Workbench, responses: pa.Table) -> pa.Table:
             endpoint_responses=matrix[[models.index(digest) for digest in endpoints]],
         )
         count = len(items) if search.fitness.estimator == "full" else search.fitness.items
-        chosen = select_weighted(search.fitness.selection, count, context, random)
+        chosen = selected.get(same[name])
+        if chosen is None or chosen.weights is not None:
+            chosen = select_weighted(search.fitness.selection, count, context, random)
+        selected[name] = chosen
         anchors = set(chosen.items.tolist())
         weights = [None] * len(items) if chosen.weights is None else chosen.weights.tolist()
         table = bank.to_table()
         table = table.append_column("anchor", [[n in anchors for n in range(len(items))]])
         table = table.append_column("weight", [pa.array(weights, pa.float64())])
-        rungs = _rungs(search, replace(context, pool=chosen.items))
-        table = table.append_column("rung", [pa.array(rungs, pa.int8())])
+        rungs[name] = (
+            rungs[same[name]]
+            if same[name] in rungs and chosen.weights is None
+            else _rungs(search, replace(context, pool=chosen.items))
+        )
+        table = table.append_column("rung", [pa.array(rungs[name], pa.int8())])
         table = table.append_column("threshold", [pa.array([c] * len(items), pa.float64())])
         tables.append(table.add_column(0, "benchmark", [[name] * len(items)]))
     return joined(tables)
@@ -205,16 +217,22 @@ def calibration_plan(bench: Workbench) -> list[tuple[Recipe, Asked]]:
     everything = all_asked(bench, "search")
     plan: list[tuple[Recipe, Asked]] = []
     linking: dict[str, list[int]] = {}
+    same = alike(bench.benchmarks)
     for _ in range(calibration.models):
         recipe = bench.space.decode(random.random(bench.space.dimension).tolist())
         asked: dict[str, list[str]] = {}
+        places: dict[str, list[int]] = {}
         for name, ids in everything.items():
+            if same[name] in places:
+                asked[name] = [ids[n] for n in places[same[name]]]
+                continue
             count = max(1, round(calibration.share * len(ids)))
             order = random.permutation(len(ids)).tolist()
             shared = linking.setdefault(name, order[: round(calibration.overlap * count)])
             others = [n for n in order if n not in set(shared)]
             chosen = [*shared, *others[: count - len(shared)]]
-            asked[name] = [ids[n] for n in sorted(chosen)]
+            places[name] = sorted(chosen)
+            asked[name] = [ids[n] for n in places[name]]
         plan.append((recipe, asked))
     return plan
 
@@ -252,6 +270,8 @@ def _threshold(scores: NDArray[np.float64]) -> float | None:
     return threshold(scores) if inside.any() else None
 
 
-def _commonest(reasons: Sequence[str | None]) -> str:
-    """The commonest reason why answers were not scored."""
-    return Counter(reason for reason in reasons if reason is not None).most_common(1)[0][0]
+def _commonest(responses: pa.Table, name: str) -> str:
+    """The commonest reason why answers to a benchmark were not scored."""
+    of_it = pa.compute.equal(responses["benchmark"], name)
+    unscored = responses.filter(pa.compute.and_(of_it, pa.compute.is_null(responses["value"])))
+    return Counter(map(str, unscored["reason"].to_pylist())).most_common(1)[0][0]

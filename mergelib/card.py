@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from mergelib.merging.methods import RANDOM_METHODS
 from mergelib.recipes import Recipe
+from mergelib.reservations import reservations
 from mergelib.workbench import Workbench
 
 _TEMPLATE = """\
@@ -40,6 +41,7 @@ The search did not see these items.
 {%- if search.front %} The model is a member of a front that was chosen on them, which flatters
 it a little.{% endif %} Scores are percentages, from answers computed in {{ dtype }}; the weights
 are {{ search.merge.export_dtype }}.
+{%- for sentence in reservations %} {{ sentence }}{% endfor %}
 
 `mergekit_config.yml` beside this file is the recipe.
 {%- if random %} Its method draws random masks: mergekit draws others than those of these weights.
@@ -67,6 +69,7 @@ def model_card(bench: Workbench, rows: Sequence[Mapping[str, Any]]) -> str:
         method=method,
         rows=rows,
         dtype=bench.dtype,
+        reservations=reservations(bench),
         version=version("mergeflow"),
         percent=lambda share: f"{100 * share:.1f}",
         signed=lambda share: f"{100 * share:+.1f}",

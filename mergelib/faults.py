@@ -16,6 +16,10 @@ _UNION_TAGS = {
     "constrained-int",
     "<bool>",
     "<race>",
+    "<task>",
+    "<file>",
+    "<name>",
+    "<number>",
 }
 
 

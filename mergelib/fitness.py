@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mergelib.banks import WITHOUT_BANK, bank_of, threshold_of
+from mergelib.benchmarks.of_search import alike
 from mergelib.calibration import IntervalFit, calibration_matrix
 from mergelib.errors import InputError
 from mergelib.estimators import (
@@ -87,6 +88,7 @@ class Judge:
         """
         self._search: Search = bench.search
         self.goals = bench.goals
+        self._same = alike(bench.benchmarks)
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]
         models = list(dict.fromkeys(responses["model"].to_pylist()))
         endpoints = [bench.model_digest(endpoint) for endpoint in bench.search.endpoints]
@@ -178,11 +180,17 @@ class Judge:
 
     def _shuffled_others(self) -> dict[str, list[str]]:
         random = np.random.default_rng([self._search.seed, 0xDEC1DE])  # a stream of its own
-        shuffled = {}
+        shuffled: dict[str, list[str]] = {}
         for name, scale in self._scales.items():
             anchors = set(scale.anchors)
             others = [item for item in scale.items if item not in anchors]
-            shuffled[name] = [others[n] for n in random.permutation(len(others))]
+            first = shuffled.get(self._same[name], [])
+            # By two metrics of one benchmark the same items, which are answered once.
+            shuffled[name] = (
+                first
+                if set(first) == set(others)
+                else [others[n] for n in random.permutation(len(others))]
+            )
         return shuffled
 
     def _in_order(self, name: str, items: Sequence[str]) -> list[str]:

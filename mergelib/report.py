@@ -15,6 +15,8 @@ from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
 from mergelib.fitness import judge_of
 from mergelib.pictures import convergence, growth, trade_offs
+from mergelib.remarks import remarks
+from mergelib.reservations import reservations
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.stopping import progress_of
@@ -132,6 +134,13 @@ class Result:
                         f"({percent(row['low'])} to {percent(row['high'])}): {kept}."
                     )
         return sentences
+
+    def remarks(self, name: str) -> list[str]:
+        """What a benchmark's scores do not tell, from the fresh items; see `mergelib.remarks`."""
+        models = {row["model"]: self.named(row) for row in self.rows if row["benchmark"] == name}
+        responses = self.run.table("responses/fresh.parquet")
+        check = self.run.workbench().benchmarks[name].language
+        return remarks(responses, name, models, check)
 
     @property
     def knee(self) -> str | None:
@@ -254,6 +263,7 @@ def render_report(result: Result) -> str:
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
         fits=run.json("intervals.json"),
         calibrated_with=_calibrated_with(search),
+        reservations=reservations(run.workbench()),
         items={
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names
@@ -262,20 +272,6 @@ def render_report(result: Result) -> str:
         percent=percent,
         signed=signed,
     )
-
-
-def summary_markdown(result: Result) -> str:
-    """Verdict and table as Markdown, for Prefect's UI."""
-    lines = [f"# {result.run.folder.name}", "", result.verdict, ""]
-    lines += ["| benchmark | model | role | score | 95 % | to the best endpoint |"]
-    lines += ["|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row['benchmark']} | {row['name']} | {row['role']} | {percent(row['score'])} "
-        f"| {percent(row['low'])} to {percent(row['high'])} "
-        f"| {signed(row['diff'])} ({signed(row['diff_low'])} to {signed(row['diff_high'])}) |"
-        for row in result.rows
-    ]
-    return "\n".join([*lines, "", result.saving, "", f"Report: {result.run.path('report.html')}"])
 
 
 def _short(reference: str) -> str:

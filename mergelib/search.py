@@ -28,20 +28,26 @@ class Search(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Also the run folder's name"
     )
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Another seed is another search; the same gives the same"
+    )
     base: str | None = Field(
         None, description="The model that the endpoints were fine-tuned from; most methods need it"
     )
     endpoints: tuple[str, ...] = Field(min_length=2, description="The models to merge")
-    merge: Merge
+    merge: Merge = Field(description="The space of recipes: the method and its parameters")
     objectives: tuple[Objective, ...] = Field(
         min_length=1, description="One: the best model is sought; several: a front, or by weights"
     )
     constraints: tuple[Constraint, ...] = Field(
         (), description="Benchmarks on which a merge must not be worse than a limit"
     )
-    fitness: Fitness = Fitness()
-    evolution: Evolution = Evolution()
+    fitness: Fitness = Field(
+        Fitness(), description="How candidates are judged: on how many items, by which estimator"
+    )
+    evolution: Evolution = Field(
+        Evolution(), description="How recipes are varied, how many of them, and until when"
+    )
     finalists: int = Field(
         5,
         ge=1,
@@ -51,7 +57,11 @@ class Search(Section):
     deciding_items: int = Field(
         200, ge=1, description="Further items of the search pool that decide between finalists"
     )
-    compute: Compute = Compute()
+    compute: Compute = Field(Compute(), description="Where and how models are merged and answer")
+    allow_test_sets: bool = Field(
+        False,
+        description="Search on public test data; the report and the model card then say so",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the models; only if you trust it"
     )
@@ -60,10 +70,14 @@ class Search(Section):
     def _parts_fit_together(self) -> Self:
         if twice := _named_twice(self.endpoints):
             raise ValueError(f"endpoints: {twice} is named twice; each may be named once")
-        if twice := _named_twice([objective.benchmark for objective in self.objectives]):
-            raise ValueError(f"objectives: {twice} is named twice; each may be named once")
-        if twice := _named_twice([constraint.benchmark for constraint in self.constraints]):
-            raise ValueError(f"constraints: {twice} is named twice; each may be named once")
+        for key, asked in (("objectives", self.objectives), ("constraints", self.constraints)):
+            measured = [choice.measured_by for choice in asked]
+            for number, choice in enumerate(asked):
+                if choice.measured_by in measured[:number]:
+                    raise ValueError(
+                        f"{key}: {choice.reference} is named twice; give one of them another "
+                        "metric, filter or scorer"
+                    )
         weighted = sum(objective.weight is not None for objective in self.objectives)
         if 0 < weighted < len(self.objectives):
             raise ValueError(

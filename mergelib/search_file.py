@@ -1,6 +1,6 @@
 """Reading a search file: YAML, overrides from the command line, paths beside the file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,24 @@ def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
     if not isinstance(document, dict):
         raise InputError(f"{path}: a search file is a mapping of keys, such as name: my-search")
     for override in overrides:
-        _apply(document, override)
+        apply_override(document, override)
     _make_paths_absolute(document, path.resolve().parent)
     return parse_search(document, str(path))
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def with_absolute_paths(search: Search, folder: Path) -> Search:
+    """A search that did not come from a file, with its local paths read from a folder."""
+    document = search.model_dump(mode="json")
+    _make_paths_absolute(document, folder)
+    return Search.model_validate(document)
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Set one key of a parsed file; see `load_search`.
+
+    Raises:
+        InputError: the override is not key=value, or there is no such place.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set {override}: write key=value, such as evolution.generations=20")
@@ -90,10 +102,33 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
         document["endpoints"] = [absolute(endpoint) for endpoint in document["endpoints"]]
     for key in ("objectives", "constraints"):
         asked = document.get(key)
-        for entry in asked if isinstance(asked, list) else []:
+        for number, entry in enumerate(asked if isinstance(asked, list) else []):
             if isinstance(entry, dict) and "benchmark" in entry:
-                entry["benchmark"] = absolute(entry["benchmark"])
+                _place_benchmark(entry, absolute)
+            if isinstance(entry, dict) and isinstance(entry.get("scorer"), str):
+                entry["scorer"] = _placed_scorer(entry["scorer"], folder, f"{key}.{number}.scorer")
     fitness = document.get("fitness")
     calibration = fitness.get("calibration") if isinstance(fitness, dict) else None
     if isinstance(calibration, dict) and calibration.get("source", "self") != "self":
         calibration["source"] = absolute(calibration["source"])
+
+
+def _place_benchmark(entry: dict[str, Any], absolute: Callable[[Any], Any]) -> None:
+    """Make the paths of a benchmark's files absolute, in place."""
+    benchmark = entry["benchmark"]
+    if isinstance(benchmark, dict):
+        for key in ("file", "fresh", "examples"):
+            if key in benchmark:
+                benchmark[key] = absolute(benchmark[key])
+    else:
+        entry["benchmark"] = absolute(benchmark)
+
+
+def _placed_scorer(scorer: str, folder: Path, key: str) -> str:
+    """The path of a scorer's file, which lies beside the search file and nowhere else."""
+    module, _, function = scorer.partition(":")
+    if not module.isidentifier() or not function.isidentifier():
+        raise InputError(
+            f"{key}: {scorer!r}: write module:function, for a Python file beside the search file"
+        )
+    return f"{folder / module}.py:{function}"

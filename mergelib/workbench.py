@@ -6,14 +6,17 @@ Everything here follows from the search file alone, so that any process can set 
 import gc
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
 
 from mergelib.benchmarks.answering import Answerer
-from mergelib.benchmarks.items import Benchmark, open_benchmark
+from mergelib.benchmarks.chat import chat_template_of
+from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
+from mergelib.benchmarks.items import Benchmark
+from mergelib.benchmarks.of_search import open_benchmarks
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
 from mergelib.compatibility import check_compatible, check_distinct
@@ -28,13 +31,14 @@ from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
 from mergelib.path_space import PathSpace
 from mergelib.recipes import Recipe, canonical_digest
+from mergelib.rehearsal import rehearsed
 from mergelib.search import Search
 from mergelib.sections.evolution import Stop
-from mergelib.sections.objectives import BenchmarkChoice
+from mergelib.sections.objectives import Constraint
 from mergelib.space import Space
 from mergelib.time_limit import TimeLimit
 
-_SMALL = 10_000_000
+SMALL = 10_000_000
 """Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
@@ -48,6 +52,7 @@ class Workbench:
         goals: what is maximised, and which limits hold.
         given: other models' responses, or another run's bank, to calibrate with.
         space: the recipes that can be reached.
+        test_sets: the benchmarks that are searched on public test data, by name: which.
         notes: what is no obstacle and yet worth telling, a line each.
     """
 
@@ -76,50 +81,23 @@ class Workbench:
         self._layer_names = LayerNames.find(opened[0][1].tensor_infos)
         self.space = space_of(search, self._layer_names)
         self._answerers: dict[int, Answerer] = {}
-        self.benchmarks: dict[str, Benchmark] = {}
-        for number, objective in enumerate(search.objectives):
-            self._open_benchmark(objective, f"objectives.{number}")
-        self.goals = self._goals()
+        chosen = open_benchmarks(
+            search, lambda key: chat_template_of(self.checkpoints.values(), key)
+        )
+        self.benchmarks: dict[str, Benchmark] = chosen.benchmarks
+        self.test_sets: dict[str, str] = chosen.test_sets
+        self.notes += chosen.notes
+        self.goals = self._goals(chosen.limits)
         self.given = read_given(search.fitness, self._pools())
 
-    def _open_benchmark(self, choice: BenchmarkChoice, key: str) -> str:
-        benchmark = open_benchmark(choice, key, self.search.seed)
-        if benchmark.name in self.benchmarks:
-            raise InputError(f"{key}.benchmark: the task {benchmark.name} is named twice")
-        self.benchmarks[benchmark.name] = benchmark
-        available = len(benchmark.pool("search"))
-        if self.search.fitness.items > available:
-            raise InputError(
-                f"fitness.items: {self.search.fitness.items}, but {benchmark.name} has {available} "
-                "items for the search"
-            )
-        return benchmark.name
-
-    def _goals(self) -> Goals:
-        """Open the constraints' benchmarks; one that is an objective too is not opened again."""
-        objectives = self.search.objectives
-        by_reference = dict(zip((o.benchmark for o in objectives), self.benchmarks, strict=True))
-        constraints = {}
-        for number, constraint in enumerate(self.search.constraints):
-            key = f"constraints.{number}"
-            name = by_reference.get(constraint.benchmark)
-            if name is None:
-                name = self._open_benchmark(constraint, key)
-            else:
-                for own in ("metric", "filter", "search_items", "fresh_items"):
-                    if getattr(constraint, own) is not None:
-                        raise InputError(
-                            f"{key}.{own}: {constraint.benchmark} is an objective, which says so; "
-                            "leave it out here"
-                        )
-            constraints[name] = constraint
-        weights = [objective.weight or 0.0 for objective in objectives]
+    def _goals(self, limits: Mapping[str, Constraint]) -> Goals:
+        weights = [objective.weight or 0.0 for objective in self.search.objectives]
         total = sum(weights)
         return Goals(
             names=tuple(self.benchmarks),
-            count=len(objectives),
+            count=len(weights),
             weights=tuple(weight / total for weight in weights) if total else None,
-            constraints=constraints,
+            constraints=limits,
         )
 
     def _pools(self) -> dict[str, Pools]:
@@ -149,17 +127,13 @@ class Workbench:
 
     @cached_property
     def device(self) -> str:
-        """Where models answer: the first GPU, if there is one, unless the search file says."""
-        if self.search.compute.device != "auto":
-            return self.search.compute.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        """Where merges are written."""
+        return device_of(self.search.compute)
 
     @cached_property
     def dtype(self) -> str:
         """The type of the arithmetic while answering; it never rounds the exported weights."""
-        if self.search.compute.dtype != "auto":
-            return self.search.compute.dtype
-        return self.search.merge.export_dtype if self.device.startswith("cuda") else "float32"
+        return dtype_of(self.search)
 
     @cached_property
     def _resident(self) -> ResidentModel:
@@ -186,7 +160,7 @@ class Workbench:
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
         if self.search.compute.threads != "auto":
             torch.set_num_threads(self.search.compute.threads)
-        elif resident.parameter_count < _SMALL:
+        elif resident.parameter_count < SMALL:
             torch.set_num_threads(1)
         # What is loaded by now stays: walking through it took longer than a merge.
         gc.unfreeze()
@@ -211,7 +185,7 @@ class Workbench:
 
     def _answerer(self, resident: ResidentModel) -> Answerer:
         if id(resident) not in self._answerers:
-            self._answerers[id(resident)] = Answerer(resident, self.search.compute.batch)
+            self._answerers[id(resident)] = open_answerer(resident, self.search)
         return self._answerers[id(resident)]
 
     def model_digest(self, model: str) -> str:
@@ -232,9 +206,10 @@ class Workbench:
         }
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
-        merging = self.search.compute.merging
+        compute = self.search.compute
         batch = self._answerer(self._resident).batch
-        settings = [host, self.device.split(":")[0], self.dtype, batch, merging]
+        settings = [host, self.device.split(":")[0], self.dtype, batch, compute.merging]
+        settings += [compute.engine, compute.quantization]
         return canonical_digest([self.model_digest(model), items, settings])
 
     def write_model(self, model: str) -> ResidentModel:
@@ -252,11 +227,15 @@ class Workbench:
             self._resident_of_merges.write(self._merger.merge(Recipe.from_yaml(model)))
         return self._resident_of_merges
 
-    def rehearse(self) -> None:
+    def rehearse(self) -> list[str]:
         """Do everything once that a search does many times, so that it fails here or not at all.
 
         Loads the model, merges a recipe by each method, holds it to mergekit's own arithmetic, lets
         an endpoint answer an item of each benchmark, and scores it.
+
+        Returns:
+            What is no obstacle and yet worth telling, a line each: items that are longer than the
+            context, first items that could not be scored.
 
         Raises:
             InputError: something of it cannot be done.
@@ -269,14 +248,15 @@ class Workbench:
                 self.write_model(recipe.to_yaml())
                 if self._fast is not None and recipe.method in FAST_METHODS:
                     self._fast.check(recipe)
-            self.evaluate(self.search.endpoints[0], asked)
+            first = self.evaluate(self.search.endpoints[0], asked)
+            notes = rehearsed(self.benchmarks, self._answerer(self._resident), first)
             if self._resident_of_merges is not self._resident:
                 self.evaluate(recipe.to_yaml(), asked)
         except MergeError as error:
             raise InputError(f"merge: this search's models cannot be merged: {error}") from error
         except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+            raise InputError(why_not(self.search, error)) from error
+        return notes
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.
@@ -302,12 +282,12 @@ class Workbench:
         merged = time.perf_counter()
         evaluation["seconds_merge"] = merged - start
         items = {name: self.benchmarks[name].find(ids) for name, ids in asked.items()}
-        raw, spent = self._answerer(resident).answer(
-            [item for part in items.values() for item in part], limit
-        )
-        answers = iter(raw)
+        # What several benchmarks ask alike, as two metrics of one task do, is answered once.
+        different = {item.asked: item for part in items.values() for item in part}
+        raw, spent = self._answerer(resident).answer(list(different.values()), limit)
+        answers = dict(zip(different, raw, strict=True))
         for name, part in items.items():
-            responses = score(self.benchmarks[name], part, [next(answers) for _ in part])
+            responses = score(self.benchmarks[name], part, [answers[item.asked] for item in part])
             evaluation["responses"][name] = [list(response) for response in responses]
         evaluation["items"] = len(raw)
         evaluation["tokens"] = spent.tokens
@@ -345,5 +325,5 @@ def open_workbench(search: Search, cache: Path | None = None) -> Workbench:
 
 
 def total_items(benchmarks: Iterable[Benchmark]) -> int:
-    """How many items a full evaluation of one model would ask."""
-    return sum(len(benchmark.items) for benchmark in benchmarks)
+    """How many items a full evaluation of one model would ask; those asked alike count once."""
+    return len({item.asked for benchmark in benchmarks for item in benchmark.items})

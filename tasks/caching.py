@@ -6,10 +6,9 @@ from typing import Any
 
 from prefect.context import TaskRunContext
 
-from mergelib.runs import Run
 from tasks.results import tell_of_damage
 
-ANSWER_VERSION = "answer-4"
+ANSWER_VERSION = "answer-5"
 """Raise it when merging, answering or scoring changes what comes out, or how results are kept."""
 
 
@@ -20,13 +19,14 @@ def key_from(version: str, digest: Callable[..., str]) -> Callable[..., str]:
 
     Args:
         version: of the task's arithmetic; results of other versions are not found.
-        digest: takes the task's arguments by name, `run` among them, and returns a digest of what
-            they stand for: file contents, never paths or object identities.
+        digest: takes the task's arguments by name, `store` or a `run` in it among them, and returns
+            a digest of what they stand for: file contents, never paths or object identities.
     """
 
     def key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
         name = f"{version}/{digest(**parameters)}"
-        tell_of_damage(Run(Path(parameters["run"])).results / name)
+        store = Path(parameters.get("store") or Path(parameters["run"]).parent)
+        tell_of_damage(store.resolve() / ".mergeflow" / "results" / name)
         return name
 
     return key

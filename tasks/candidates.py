@@ -13,6 +13,7 @@ from mergelib.tables import Answered
 from mergelib.transient import is_transient
 from tasks.caching import ANSWER_VERSION, key_from
 from tasks.failures import checked, evaluation_of
+from tasks.naming import name_by_score, named_by_model
 from tasks.results import SealedEvaluation, hold
 
 
@@ -26,7 +27,7 @@ def _may_pass(_task: Task[..., Evaluation], _run: TaskRun, state: State[Evaluati
 
 
 @task(
-    task_run_name="answer {label}",
+    task_run_name=named_by_model,
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
     result_serializer=SealedEvaluation(),
@@ -43,7 +44,9 @@ def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
         asked: the items of each benchmark.
         label: what Prefect's UI calls the task run.
     """
-    return Run(Path(run)).workbench().evaluate(model, asked)
+    evaluation = Run(Path(run)).workbench().evaluate(model, asked)
+    name_by_score(evaluation)
+    return evaluation
 
 
 def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answered:

@@ -16,7 +16,9 @@ from mergelib.benchmarks.choices import Loglikelihoods, read_pair, read_windows
 from mergelib.benchmarks.decoder import Decoder
 from mergelib.benchmarks.generation import Generations, read_prompt
 from mergelib.benchmarks.items import Item
+from mergelib.benchmarks.quantised import Bits, QuantisedModel
 from mergelib.benchmarks.reference import Reference
+from mergelib.benchmarks.suitability import cut_items, padding_tokenizer, unanswerable
 from mergelib.benchmarks.trial import obstacle
 from mergelib.merging.resident import ResidentModel
 from mergelib.time_limit import TimeLimit
@@ -57,23 +59,41 @@ class _Prepared:
 
 
 class Answerer:
-    """Asks a resident model; the weights may change between calls."""
+    """Asks a resident model; the weights may change between calls.
 
-    def __init__(self, resident: ResidentModel, batch: int | str, engine: Engine = "auto") -> None:
+    Attributes:
+        batch: how many texts are written together, at most.
+        notes: what is no obstacle and yet worth telling, a line each.
+    """
+
+    def __init__(
+        self,
+        resident: ResidentModel,
+        batch: int | str,
+        engine: Engine = "auto",
+        quantization: Bits | None = None,
+    ) -> None:
         """Wrap the model once: its set-up is the slow part of lm-eval.
 
         Args:
             resident: the model that answers.
             batch: texts written together, or "auto".
             engine: "lm_eval" for lm-eval's own back end throughout.
+            quantization: how wide weights are while they answer; None for as they are.
+
+        Raises:
+            InputError: the model cannot be quantised.
         """
-        model = resident.model
+        self._quantised = None if quantization is None else QuantisedModel(resident, quantization)
+        model = resident.model if self._quantised is None else self._quantised.model
         on_cpu = model.device.type == "cpu"
         self.batch = _AUTO_BATCH if batch == "auto" else int(batch)
         reference_batch = self.batch
         if batch == "auto" and not on_cpu:
             reference_batch = _AUTO_BATCH_REFERENCE_GPU
-        self._lm = HFLM(pretrained=model, tokenizer=resident.tokenizer, batch_size=reference_batch)
+        tokenizer, note = padding_tokenizer(resident.tokenizer)
+        self.notes = [] if note is None else [note]
+        self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=reference_batch)
         self._parameters = resident.parameter_count
         self._engine = engine
         self._capacity = _CAPACITY if on_cpu else _CAPACITY_GPU
@@ -91,7 +111,6 @@ class Answerer:
             logger.warning("%s answers through lm-eval's own back end: %s", kind, reason)
         return reason is None
 
-    @torch.inference_mode()
     def answer(
         self, items: Sequence[Item], limit: TimeLimit | None = None
     ) -> tuple[RawAnswers, Spending]:
@@ -107,6 +126,14 @@ class Answerer:
         Raises:
             TooSlow: time is up.
         """
+        if self._quantised is not None:
+            self._quantised.refresh()
+        return self._answer(items, limit)
+
+    @torch.inference_mode()
+    def _answer(
+        self, items: Sequence[Item], limit: TimeLimit | None
+    ) -> tuple[RawAnswers, Spending]:
         meter = Meter(self._decoder.model, self._parameters, limit)
         prepared = self._prepare(items)
         answers: dict[int, Any] = dict(prepared.refused)
@@ -115,6 +142,14 @@ class Answerer:
         flat = iter([answers[number] for number in range(len(answers))])
         raw = [[[next(flat) for _ in range(n)] for n in repeats] for repeats in prepared.repeats]
         return raw, meter.spent
+
+    def unanswerable(self, items: Sequence[Item]) -> str | None:
+        """Why none of a benchmark's items can be answered; None where some can."""
+        return unanswerable(items, self._lm)
+
+    def cut(self, items: Sequence[Item]) -> list[Item]:
+        """Those that are longer than the context, so that their prompts are cut on the left."""
+        return cut_items(items, self._lm)
 
     def _prepare(self, items: Sequence[Item]) -> _Prepared:
         key = tuple(item.digest for item in items)
@@ -150,8 +185,12 @@ class Answerer:
                     logger.warning(
                         "%s: lm-eval's own back end writes: not the fast path's settings", name
                     )
-                prepared.jobs.append((other, Reference(self._lm, [asked[n] for n in other])))
+                prepared.jobs.append((other, self._other([asked[n] for n in other])))
         return prepared
+
+    def _other(self, instances: Sequence[Instance]) -> Job:
+        """What answers requests of a kind that the fast path leaves alone."""
+        return Reference(self._lm, instances)
 
     def _read(self, instance: Instance) -> Any:
         """What a job is made from; a `NoAnswer`; or None, where only the back end knows."""

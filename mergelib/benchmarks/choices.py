@@ -96,7 +96,8 @@ class Loglikelihoods:
         """
         while True:
             try:
-                return self._answer(meter)
+                with self._decoder.products.quick():
+                    return self._answer(meter)
             except torch.OutOfMemoryError:
                 if self._capacity < 2:
                     raise

@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 
 from mergelib.benchmarks.columns import Columns
 from mergelib.benchmarks.prefixes import Pack
+from mergelib.benchmarks.products import Products
 
 Mask = torch.Tensor | dict[str, torch.Tensor]
 """What is added to attention scores, [rows, 1, queries, columns]; for a model with layers of two
@@ -32,6 +33,7 @@ class Decoder:
     Attributes:
         model: the model.
         config: of its text layers.
+        products: how its linear layers multiply.
         shares: whether new tokens of all rows may see one copy of what the rows begin with.
         column_bytes: how much memory a cache takes for each column of a row.
     """
@@ -44,6 +46,7 @@ class Decoder:
         """
         self.model = model
         self.config = model.config.get_text_config()
+        self.products = Products(model)
         self._takes = set(inspect.signature(model.forward).parameters)
         self._window: int | None = None
         self._kinds: set[str] = set()

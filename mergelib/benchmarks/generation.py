@@ -117,15 +117,16 @@ class Generations:
         """
         while True:
             try:
-                written = {
-                    row.request: text
-                    for rows, plan in self._batches
-                    for row, text in zip(
-                        rows,
-                        _Writing(self._decoder, self._stops, rows).run(plan, meter),
-                        strict=True,
-                    )
-                }
+                with self._decoder.products.quick():
+                    written = {
+                        row.request: text
+                        for rows, plan in self._batches
+                        for row, text in zip(
+                            rows,
+                            _Writing(self._decoder, self._stops, rows).run(plan, meter),
+                            strict=True,
+                        )
+                    }
                 return [written[source] for source in self._sources]
             except torch.OutOfMemoryError:
                 if self._size == 1:

@@ -1,4 +1,8 @@
-"""Raw answers become item scores, through lm-eval's own filters and `process_results`."""
+"""Raw answers become item scores, through lm-eval's own filters and `process_results`.
+
+Where a search names a scorer it takes the metric's place, on the answer that the filter leaves; a
+language check looks at the whole answer.
+"""
 
 import copy
 import math
@@ -7,6 +11,9 @@ from typing import Any, NamedTuple
 
 from mergelib.benchmarks.answers import NoAnswer, RawAnswers
 from mergelib.benchmarks.items import Benchmark, Item
+from mergelib.benchmarks.language import reason
+from mergelib.benchmarks.scorers import NotScored
+from mergelib.benchmarks.sources import FAULTS, in_one_line
 from mergelib.errors import InputError
 
 
@@ -18,7 +25,7 @@ class Response(NamedTuple):
         value: the metric as lm-eval computes it, one minus it where lower is better; None where
             there is none.
         answer: the filtered text, or the chosen answer's number.
-        reason: why it was not scored; None where it was.
+        reason: why it was not scored, or what the language check found; None for neither.
     """
 
     response: int | None
@@ -42,27 +49,68 @@ def score(benchmark: Benchmark, items: Sequence[Item], raw: RawAnswers) -> list[
     Raises:
         InputError: the metric gives something outside 0 to 1 for an item.
     """
-    instances = []
     missing = [_missing(answers) for answers in raw]
-    for item, answers, reason in zip(items, raw, missing, strict=True):
-        if reason is not None:
-            continue
-        for instance, repeats in zip(item.instances, answers, strict=True):
-            asked = copy.copy(instance)
-            asked.resps, asked.filtered_resps = list(repeats), {}
-            instances.append(asked)
-    pipelines = [p for p in benchmark.task._filters if p.name == benchmark.filter]
-    pipelines[0].apply(instances)
-    remaining = iter(instances)
+    asked: dict[str, list[Any]] = {}
+    requests: list[list[Any]] = []
+    for item, answers in zip(items, raw, strict=True):
+        requests.append([copy.copy(instance) for instance in item.instances])
+        for instance, repeats in zip(requests[-1], answers, strict=True):
+            instance.resps, instance.filtered_resps = list(repeats), {}
+    for item, own, refused in zip(items, requests, missing, strict=True):
+        if refused is None:
+            asked.setdefault(str(item.instances[0].task_name), []).extend(own)
+    tasks = {str(item.instances[0].task_name): benchmark.task_of(item) for item in items}
+    for name, instances in asked.items():
+        pipelines = [p for p in tasks[name]._filters if p.name == benchmark.filter]
+        pipelines[0].apply(instances)
     responses = []
-    for item, reason in zip(items, missing, strict=True):
-        if reason is not None:
-            responses.append(Response(None, None, "", reason))
+    for item, own, refused in zip(items, requests, missing, strict=True):
+        if refused is not None:
+            responses.append(Response(None, None, "", refused))
             continue
-        filtered = [next(remaining).filtered_resps[benchmark.filter] for _ in item.instances]
-        value = benchmark.task.process_results(item.doc, filtered).get(benchmark.metric)
-        responses.append(_response(benchmark, value, _shown(filtered)))
+        filtered = [instance.filtered_resps[benchmark.filter] for instance in own]
+        response = _scored(benchmark, item, filtered)
+        responses.append(_in_language(benchmark, response, own))
     return responses
+
+
+def _scored(benchmark: Benchmark, item: Item, filtered: list[Any]) -> Response:
+    answer = _shown(filtered)
+    if benchmark.scorer is None:
+        try:
+            results = benchmark.task_of(item).process_results(item.doc, filtered)
+        except (*FAULTS, ArithmeticError) as error:
+            return Response(None, None, answer, f"lm-eval cannot score it: {in_one_line(error)}")
+        value = results.get(benchmark.metric)
+        return _response(benchmark, value, answer)
+    about = {
+        "item_id": item.item_id,
+        "question": item.question,
+        "prompt": item.prompt,
+        "choices": item.choices,
+        "target": item.target,
+        "doc": item.doc,
+    }
+    text = answer if item.choices is None else item.choices[int(answer)].strip()
+    try:
+        value = benchmark.scorer(about, text)
+    except NotScored as error:
+        return Response(None, None, answer, str(error))
+    if value is None:
+        return Response(None, None, answer, f"scorer {benchmark.scorer.name} gave None")
+    return _response(benchmark, value, answer)
+
+
+def _in_language(benchmark: Benchmark, response: Response, own: list[Any]) -> Response:
+    """A response after the language check: 0 in another language, as it was where that is open."""
+    check = benchmark.language
+    if check is None or response.value is None:
+        return response
+    verdict = check("\n".join(str(answer) for answer in own[0].resps))
+    said = reason(verdict, check.language)
+    if verdict.outcome == "other":
+        return Response(0, 0.0, response.answer, said)
+    return response._replace(reason=said)
 
 
 def _missing(answers: list[Any]) -> str | None:

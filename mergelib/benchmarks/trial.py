@@ -69,9 +69,13 @@ def _compare(
     """Hold the last two tokens' logits [texts, 2, vocabulary] to those of whole texts."""
     texts = _texts(decoder)
     try:
-        answer = ask(decoder, texts).float()
+        with decoder.products.quick():
+            answer = ask(decoder, texts).float()
         inputs = [torch.tensor([text], device=decoder.device) for text in texts]
         truth = torch.stack([decoder.model(i).logits[0, -2:] for i in inputs]).float()
+    except torch.OutOfMemoryError:
+        # Says nothing of the model; the slow way would take as much.
+        raise
     except NOT_POSSIBLE as error:
         return f"a trial failed: {one_line(error)}"
     spread = (truth - truth.mean()).norm()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergelib.evolution import (
+    bayesian,
     cma_es,
     differential_evolution,
     genetic,
@@ -87,6 +88,7 @@ class Algorithm:
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
+        Algorithm("bayesian", True, bayesian.start, bayesian.ask, bayesian.tell),
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
         Algorithm(
             "de",

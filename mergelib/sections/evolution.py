@@ -1,8 +1,8 @@
 """The section `evolution` of a search file: how recipes are varied, and until when."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.sections.fields import OneOf, Section
@@ -35,15 +35,37 @@ class Stop(Section):
     )
 
 
+OTHERWISE = {"population": 12, "generations": 8}
+"""The defaults of every algorithm but `bayesian`, which is better the oftener it is told."""
+
+
 class Evolution(Section):
     """How recipes are varied."""
 
-    algorithm: AlgorithmName = "cma_es"
-    population: int = Field(12, ge=2, description="Candidates in a generation")
-    generations: int = Field(8, ge=1, description="May be raised later to extend a finished search")
+    algorithm: AlgorithmName = Field(
+        "bayesian",
+        description="bayesian is a good start; for a front of several objectives nsga2 or another "
+        "that can",
+    )
+    population: int = Field(
+        4, ge=2, description="Candidates in a generation; by default 12 if not by bayesian"
+    )
+    generations: int = Field(
+        16,
+        ge=1,
+        description="May be raised later to extend a finished search; by default 8 if not by "
+        "bayesian",
+    )
     descriptors: Literal["auto", "scores", "parents"] = Field(
         "auto",
         description="What map_elites tells models apart by: the scores on the first two "
         "benchmarks, or the distances to the first two endpoints; scores if there are two",
     )
-    stop: Stop = Stop()
+    stop: Stop = Field(Stop(), description="What ends the search before its last generation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_algorithm(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("algorithm", "bayesian") != "bayesian":
+            return {**OTHERWISE, **given}
+        return given

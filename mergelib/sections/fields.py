@@ -14,6 +14,24 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The schema as the form in Prefect's UI understands it.
+
+        The form draws `anyOf` as tabs, but `oneOf` as a box for JSON; a `const` it locks, and a
+        list of one value it shows as a choice.
+        """
+        document = handler(schema)
+        for field in handler.resolve_ref_schema(document).get("properties", {}).values():
+            if "oneOf" in field:
+                field["anyOf"] = field.pop("oneOf")
+            for choice in field.get("anyOf", []):
+                if "const" in choice:
+                    choice["enum"] = [choice.pop("const")]
+        return document
+
 
 class OneOf:
     """A string that must be a key of a registry; the form in Prefect's UI lists the keys."""

@@ -71,10 +71,16 @@ RacingOrNot = Annotated[
 class Fitness(Section):
     """How a candidate is judged: which items it answers, and what they say of all items."""
 
-    estimator: EstimatorName = "parent_irt"
+    estimator: EstimatorName = Field(
+        "parent_irt", description="What the anchor items are taken to say of all items"
+    )
     items: int = Field(30, ge=1, description="Anchor items that each candidate answers")
-    selection: SelectionName = "systematic"
-    calibration: Calibration = Calibration()
+    selection: SelectionName = Field(
+        "systematic", description="How the anchor items are chosen from the benchmark"
+    )
+    calibration: Calibration = Field(
+        Calibration(), description="What the item response model is calibrated on"
+    )
     racing: RacingOrNot = Field(
         False,
         description="true: only the better half of a generation goes on to further items, and the "

@@ -28,3 +28,5 @@ def test_each_way_of_a_search_is_run_and_summed_up(tmp_path: Path) -> None:
     assert 0 <= default["fresh_score"] <= 1
     assert default["hypervolume"] is None
     assert "medians" not in record["benchmark"]
+    picture = (tmp_path / "out.svg").read_text()
+    assert all(name in picture for name in ("default", "racing", "best uniform merge"))

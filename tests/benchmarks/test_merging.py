@@ -5,17 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from benchmarks.merging import (
-    PARAMETERS,
-    SIZES,
-    Aside,
-    Models,
-    bandwidth,
-    measure,
-    random_models,
-    random_tokenizer,
-    timed,
-)
+from benchmarks.merging import PARAMETERS, Aside, measure, timed
+from benchmarks.models import SIZES, Models, random_models, random_tokenizer
+from benchmarks.rates import bandwidth
 from benchmarks.record import report
 from mergelib.merging.fast.merger import FAST_METHODS
 

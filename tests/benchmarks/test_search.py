@@ -6,6 +6,7 @@ import pytest
 from benchmarks import search
 from benchmarks.functions import FUNCTIONS
 from benchmarks.record import report
+from benchmarks.search_figures import draw_functions
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.evolution.front import non_dominated
 
@@ -74,8 +75,8 @@ def test_records_compare_with_random_search_on_the_same_seeds(tmp_path):
             assert row["to_random"] < 0.5
             assert row["beats_random"] == 1.0
     report("search", rows, tmp_path / "out.json")
-    picture = search.draw(rows)
-    assert picture == search.draw(rows)
+    picture = draw_functions(rows)
+    assert picture == draw_functions(rows)
     for text in ("sphere, noise 0.1", "zdt1, noise 0", "cma_es", "candidates"):
         assert text in picture
 

@@ -61,7 +61,7 @@ WEIGHT = "merge.parameters.weight"
     ("path", "value", "start", "contains"),
     [
         # Keys
-        ("evolutoin", {}, "evolutoin: ", "did you mean 'evolution'? Allowed: base, compute"),
+        ("evolutoin", {}, "evolutoin: ", "did you mean 'evolution'? Allowed: allow_test_sets,"),
         ("merge.layer_group", 2, "merge.layer_group: ", "did you mean 'layer_groups'?"),
         ("objectives.0.metrik", "m", "objectives.0.metrik: ", "did you mean 'metric'?"),
         ("fitness.calibration.model", 3, "fitness.calibration.model: ", "mean 'models'?"),
@@ -189,7 +189,11 @@ def test_several_objectives_need_an_algorithm_for_them(search_content):
     search_content["evolution"]["algorithm"] = "nsga2"
     assert len(parse_search(search_content, "here").objectives) == 2
     search_content["objectives"].append({"benchmark": "another"})
-    assert faults(search_content) == ["objectives: another is named twice; each may be named once"]
+    assert faults(search_content) == [
+        "objectives: another is named twice; give one of them another metric, filter or scorer"
+    ]
+    search_content["objectives"][-1]["metric"] = "acc_norm"
+    assert len(parse_search(search_content, "here").objectives) == 3
 
 
 def test_a_missing_part_is_required(search_content):

@@ -21,6 +21,23 @@ from tests.mergelib.test_search import faults, put
         ("merge.layers_per_group", 2, "merge.layers_per_group: give it or layer_groups", ""),
         ("merge.path", {}, "merge.path: layers are put ", "merge.method is task_arithmetic"),
         ("merge.path", {"scale": 0}, "merge.path: scale 0", "above 0"),
+        # Benchmarks
+        ("objectives.0.benchmark", 3, "objectives.0.benchmark: 3: must be a task's name", ""),
+        (
+            "objectives.0.benchmark",
+            {"file": "a", "answer": "b"},
+            "objectives.0.benchmark.question: is",
+            "",
+        ),
+        (
+            "objectives.0.benchmark",
+            {"file": "a", "question": 0, "answer": 1},
+            "objectives.0.benchmark.question: 0: ",
+            "greater than or equal to 1",
+        ),
+        ("objectives.0.scorer", "rubric", "objectives.0.scorer: 'rubric': ", "pattern"),
+        ("objectives.0.language_threshold", 0.6, "objectives.0", "goes with language"),
+        ("objectives.0.multiturn", False, "objectives.0", "goes with chat_template"),
         # Races and stop rules
         ("fitness.racing", {"rungs": 1}, "fitness.racing.rungs: 1: ", "greater than or equal to 2"),
         ("fitness.racing", {"rung": 3}, "fitness.racing.rung: ", "did you mean 'rungs'?"),
@@ -41,6 +58,21 @@ def test_each_fault_is_one_line_that_names_key_value_and_what_is_allowed(
     (line,) = faults(search_content)
     assert line.startswith(start)
     assert contains in line
+
+
+def test_a_plain_file_fits_the_form(search_content):
+    search_content["objectives"] = [
+        {
+            "benchmark": {"file": "a.tsv", "question": 1, "answer": 2, "choices": [3, 4]},
+            "language_threshold": 0.99,
+        },
+        {"benchmark": {"file": "a.csv", "question": "q", "answer": "a", "choices": "c"}},
+    ]
+    search_content["evolution"]["algorithm"] = "nsga2"
+    search = parse_search(search_content, "here")
+    jsonschema.validate(search.model_dump(mode="json"), Search.model_json_schema())
+    assert Search.model_validate_json(search.model_dump_json()) == search
+    assert search.objectives[0].benchmark.choices == (3, 4)
 
 
 def test_weights_are_for_all_objectives_or_for_none(search_content):
@@ -103,3 +135,16 @@ def test_the_schema_lets_a_preset_stand_for_the_method(search_content):
     search_content["merge"] = {"preset": "mergenetic_slerp"}
     jsonschema.validate(search_content, Search.model_json_schema())
     assert parse_search(search_content, "here").merge.methods == ("slerp",)
+
+
+def test_population_and_generations_follow_the_algorithm_unless_given(search_content):
+    search_content["evolution"] = {}
+    by_default = parse_search(search_content, "here").evolution
+    assert (by_default.algorithm, by_default.population, by_default.generations) == (
+        "bayesian",
+        4,
+        16,
+    )
+    search_content["evolution"] = {"algorithm": "ga", "generations": 3}
+    other = parse_search(search_content, "here").evolution
+    assert (other.population, other.generations) == (12, 3)

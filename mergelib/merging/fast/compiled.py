@@ -27,6 +27,9 @@ ONE_PASS = True
 NATIVE = (torch.bfloat16, torch.float32)
 """Types that are read where they lie; others are converted chunk by chunk."""
 
+WRITTEN = (torch.float32,)
+"""Types that results are written in at once."""
+
 
 def linear(
     sources: Sequence[torch.Tensor],

@@ -5,6 +5,7 @@ so that nothing waits for the GPU before the whole model is written; `streamed` 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -19,6 +20,9 @@ ONE_PASS = False
 NATIVE = (torch.bfloat16, torch.float16, torch.float32)
 """Types that are read where they lie."""
 
+WRITTEN = (torch.bfloat16, torch.float32)
+"""Types that results are written in at once."""
+
 
 def linear(
     sources: Sequence[torch.Tensor],
@@ -29,12 +33,12 @@ def linear(
     out: torch.Tensor,
 ) -> torch.Tensor:
     """Write sum(weight * source), divided where there is a divisor."""
-    total = torch.zeros_like(out)
+    total = torch.zeros_like(out, dtype=torch.float32)
     for source, weight in zip(sources, weights, strict=True):
-        total.addcmul_(source.float(), total.new_tensor(weight))
+        total.addcmul_(source.float(), _scalar(weight, out.device))
     if divisor is not None:
         # By a number, a GPU would multiply by its reciprocal.
-        total.div_(total.new_tensor(divisor))
+        total.div_(_scalar(divisor, out.device))
     return _finish(total, rounding, out)
 
 
@@ -83,10 +87,16 @@ def task_vectors(
         if divisor is not None:
             total.div_(summed.masked_fill_(summed == 0, 1.0))
     elif divisor is not None:
-        total.div_(total.new_tensor(divisor))
+        total.div_(_scalar(divisor, out.device))
     if scale != 1:
         total.mul_(scale)
     return _finish(origin.add_(total), rounding, out)
+
+
+@lru_cache(maxsize=1024)
+def _scalar(value: float, device: torch.device) -> torch.Tensor:
+    """A number on the device; most tensors of a merge have the same few, and each is waited for."""
+    return torch.tensor(value, dtype=torch.float32, device=device)
 
 
 def absolute_sum(base: torch.Tensor, source: torch.Tensor, mask: Mask | None) -> float:
@@ -105,6 +115,6 @@ def _part(origin: torch.Tensor, source: torch.Tensor, mask: Mask | None) -> torc
 
 
 def _finish(total: torch.Tensor, rounding: torch.dtype | None, out: torch.Tensor) -> torch.Tensor:
-    """Write the rounded result; returns whether all of it is finite."""
+    """Write the result, rounded; returns whether all of it is finite."""
     out.copy_(total if rounding is None else total.to(rounding))
     return torch.isfinite(out).all()

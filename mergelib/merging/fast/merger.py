@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 
@@ -35,6 +34,9 @@ _SMALL = 1 << 22
 _FEW = 0.01
 """The share of values that may round to a neighbour, where magnitudes are added up otherwise."""
 
+_AHEAD = 8
+"""Threads that compute ahead, at most: each takes memory for a tensor of its own."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +66,8 @@ class FastMerger:
         self._device = resident.device
         self.kernels = compiled if self._device.type == "cpu" else device
         self._memory = Memory(affordable(self._device) if limit is None else limit)
+        # For each method, how much was kept when its last merge began.
+        self._settled: dict[str, int] = {}
 
     @property
     def kept(self) -> Kept:
@@ -88,11 +92,11 @@ class FastMerger:
                         ordinary.append((tensor, target))
                 elif (merged := self._mergekit.execute(plan, tensor)) is not None:
                     model.write(tensor.name, merged)
-            names = [tensor.name for tensor, _ in ordinary]
+            self._compute_ahead(plan, [tensor for tensor, _ in ordinary])
             written = self._each(lambda pair: self._merge(plan, *pair), ordinary)
-            for name, finite in zip(names, written, strict=True):
+            for (tensor, _), finite in zip(ordinary, _known(written), strict=True):
                 if not finite:
-                    raise MergeError(not_finite(name))
+                    raise MergeError(not_finite(tensor.name))
         if all_fitted and self.kept.left_out:
             logger.warning(
                 "what merges have in common does not fit in %.1f GiB and is in part computed for "
@@ -148,18 +152,40 @@ class FastMerger:
             return list(pool.map(merge, tensors))
 
     @torch.no_grad()
+    def _compute_ahead(self, plan: Plan, tensors: Iterable[PlannedTensor]) -> None:
+        """Let processors work out what a GPU merge keeps, side by side, when there may be more.
+
+        Ranks and uniform numbers come from processors, a tensor from one of them: one alone takes
+        minutes for billions of parameters. What does not fit is not worth it.
+        """
+        before = self.kept.size
+        if self.kernels is compiled or self._settled.get(plan.recipe.method) == before:
+            return
+        self._settled[plan.recipe.method] = before
+
+        def compute(tensor: PlannedTensor) -> None:
+            if not self.kept.left_out:
+                sources = Sources(tensor, self._memory, self._device, self.kernels)
+                self._writer(plan.recipe.method, tensor, sources)
+
+        with ThreadPoolExecutor(min(torch.get_num_threads(), _AHEAD)) as pool:
+            for _ in pool.map(compute, tensors):
+                pass
+
+    @torch.no_grad()
     def _merge(self, plan: Plan, tensor: PlannedTensor, target: torch.Tensor) -> Finite:
         """Merge one tensor into its place, a chunk at a time."""
         sources = Sources(tensor, self._memory, self._device, self.kernels)
         write = self._writer(plan.recipe.method, tensor, sources)
         flat = target.view(-1)
-        direct = flat.dtype is torch.float32
+        exported = flat.dtype is tensor.out_dtype and flat.dtype in self.kernels.WRITTEN
+        direct = flat.dtype is torch.float32 or exported
         # bfloat16 is rounded by the kernels; a second pass over the chunk does the same for others.
         later = tensor.out_dtype not in (None, torch.float32, torch.bfloat16)
         # Nobody reads soon what is written here for good: it is of no use in a cache.
         final = direct and not later
         whole = [slice(0, sources.size)] if final and sources.in_one() else None
-        finite: list[Any] = []
+        finite: list[Finite] = []
         for part in whole or sources.chunks():
             place = flat[part]
             out = place if direct else torch.empty_like(place, dtype=torch.float32)
@@ -169,7 +195,11 @@ class FastMerger:
                 finite.append(torch.isfinite(out).all())
             if not direct:
                 place.copy_(out)
-        return all(finite) if self._device.type == "cpu" else torch.stack(finite).all()
+        if len(finite) == 1:
+            return finite[0]
+        if self._device.type == "cpu":
+            return all(finite)
+        return torch.stack([torch.as_tensor(part) for part in finite]).all()
 
     def _writer(self, method: str, tensor: PlannedTensor, sources: Sources) -> Write:
         """What writes a chunk of a tensor, with all that concerns the whole tensor worked out."""
@@ -208,6 +238,14 @@ class FastMerger:
             return finite
 
         return write
+
+
+def _known(written: list[Finite]) -> list[bool]:
+    """Which tensors are finite; of a GPU's answers, all are waited for together."""
+    if all(isinstance(finite, bool) for finite in written):
+        return written  # type: ignore[return-value]
+    known: list[bool] = torch.stack([torch.as_tensor(finite) for finite in written]).tolist()
+    return known
 
 
 def _alike(tensor: PlannedTensor) -> list[torch.Tensor]:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from mergelib.benchmarks import products
 from mergelib.benchmarks.answering import Answerer
 from mergelib.benchmarks.scoring import score
 from mergelib.merging.resident import ResidentModel
@@ -24,6 +26,13 @@ SAME_FOR_ALL = [
     ("text", True),
 ]
 FAST = ["llama", "qwen2", "mistral", "mixtral", "qwen3_moe", "gemma2", "gemma3", "gpt2"]
+
+
+@pytest.fixture(autouse=True)
+def small_products_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers this small would be left to torch, and so would all on an Intel processor."""
+    monkeypatch.setattr(products, "_LEAST", 0)
+    monkeypatch.setattr(products, "_is_faster", torch.backends.mkldnn.is_available)
 
 
 def _check(resident: ResidentModel, truth: Truth, caplog: pytest.LogCaptureFixture) -> Answerer:

@@ -24,6 +24,13 @@ class OwnPositions(LlamaForCausalLM):
         return super().forward(*args, **kwargs)
 
 
+class TooLarge(LlamaForCausalLM):
+    """Finds no memory, whatever it is told."""
+
+    def forward(self, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 class OwnMask(LlamaForCausalLM):
     """Lets each token see all before it, whatever it is told."""
 
@@ -38,6 +45,11 @@ class OwnCache(LlamaForCausalLM):
         if past_key_values is not None and not isinstance(past_key_values, DynamicCache):
             raise TypeError("past_key_values must be\na DynamicCache")
         return super().forward(*args, position_ids=position_ids, **k)
+
+
+def test_a_lack_of_memory_says_nothing_of_the_model() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        obstacle(Decoder(TooLarge(LlamaConfig(vocab_size=90, **SIZE)).eval()))
 
 
 @pytest.mark.parametrize(

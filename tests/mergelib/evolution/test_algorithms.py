@@ -259,7 +259,7 @@ def test_traits_that_do_not_fit_are_refused(name):
 
 def test_the_registry_says_what_each_algorithm_takes():
     several = {name for name, one in ALGORITHMS.items() if one.several_objectives}
-    assert several == {"mo_cma_es", "nsga2", "nsga3", "random", "sobol", "spea2"}
+    assert several == {"bayesian", "mo_cma_es", "nsga2", "nsga3", "random", "sobol", "spea2"}
     for name, algorithm in ALGORITHMS.items():
         assert algorithm.name == name
         assert algorithm.start(2, 5, 0, [])["algorithm"] == name

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from mergelib.checkpoints import Checkpoint
 from mergelib.errors import MergeError
-from mergelib.merging.fast import device
+from mergelib.merging.fast import compiled, device
 from mergelib.merging.fast.merger import FAST_METHODS, FastMerger
 from mergelib.merging.mergekit import MergekitMerger
 from mergelib.merging.resident import ResidentModel
@@ -131,6 +131,31 @@ def test_the_kernels_of_a_gpu_give_the_same_bits(name, llama):
     on_gpu = merger(llama)
     on_gpu.kernels = device
     assert_same(written(on_gpu, EXACT[name]), expected(llama, EXACT[name]))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_gpu_writes_exported_types_at_once(name, llama):
+    on_gpu = merger(llama, "bfloat16")
+    on_gpu.kernels = device
+    truth = expected(llama, EXACT[name])
+    assert {value.dtype for value in truth.values()} == {torch.bfloat16}
+    assert_same(written(on_gpu, EXACT[name]), truth)
+
+
+@pytest.mark.parametrize(("kernels", "calls"), [(device, [2, 2, 1]), (compiled, [1, 1, 1])])
+def test_what_a_gpu_keeps_is_computed_ahead_while_it_grows(kernels, calls, llama, monkeypatch):
+    made = merger(llama)
+    made.kernels = kernels
+    asked, writer = [], made._writer
+    monkeypatch.setattr(
+        made, "_writer", lambda *given: asked.append(given[1].name) or writer(*given)
+    )
+    found = []
+    for _ in calls:
+        asked.clear()
+        made.write(EXACT["ties"])
+        found.append(len(asked) / len(set(asked)))
+    assert found == calls
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,145 @@
+"""Bayesian optimisation: a Gaussian process smooths noisy scores and says where to ask next.
+
+A generation is chosen from a pool of points, most of them near the best so far, by upper confidence
+bounds: mean + kappa deviations (Srinivas et al. 2010), with kappa from 0 on in turn, and each
+choice assumed to have been answered before the next is made (Desautels et al. 2014). Of several
+objectives each has a process, and each choice maximises another random hypervolume scalarisation,
+min over k of (bound_k - reference_k) / lambda_k with lambda uniform on the positive unit sphere,
+whose expectation is the hypervolume (Zhang and Golovin 2020, arXiv:2006.04655). For one objective
+that is the bound itself.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergelib.evolution.front import non_dominated
+from mergelib.evolution.gaussian_process import FloatArray, Process, fit
+from mergelib.evolution.population import Genome, State, begin, design, scored
+from mergelib.evolution.randomness import generator
+
+REMEMBERED = 100
+"""Candidates that the process is fitted to: the best half of them and the newest."""
+
+POOL = 1024
+"""Points that a generation is chosen from."""
+
+ANYWHERE = 0.25
+"""Share of the pool that is drawn from the whole box."""
+
+STEPS = (0.05, 0.1, 0.2)
+"""Standard deviations around the leaders, of which the rest of the pool is drawn."""
+
+LEADERS = 5
+"""By their scores, and as many by what the process makes of these; more if a front is larger."""
+
+KAPPAS = (0.0, 0.67, 1.33, 2.0)
+"""Deviations above the mean: by turns from the best known to the least known."""
+
+
+def start(dimension: int, population: int, seed: int, first: Sequence[Genome]) -> State:
+    """Start a search of [0, 1]^d; see `mergelib.evolution.algorithms.Algorithm`."""
+    return {**begin("bayesian", dimension, population, seed, first), "told": []}
+
+
+def ask(state: State) -> list[Genome]:
+    """Choose the points with the highest bounds; a design as long as nothing has been scored.
+
+    Returns:
+        `population` genomes.
+    """
+    if not state["told"]:
+        return design(state)
+    x = np.array([one["genome"] for one in state["told"]])
+    y = np.array([one["fitness"] for one in state["told"]])
+    rng = generator(state["seed"], state["generation"], "bayesian")
+    processes = [fit(x, column) for column in y.T]
+    pool = _pool(processes, y, rng)
+    posteriors = [process.at(pool) for process in processes]
+    reference = _reference(y)
+    chosen: list[Genome] = []
+    done = state["generation"] * state["population"]
+    for number in range(done, done + state["population"]):
+        bounds = np.stack([p.mean + kappa(number) * p.deviation for p in posteriors], axis=1)
+        direction = np.abs(rng.standard_normal(y.shape[1])) + 1e-9
+        worth = scalarised(bounds, reference, direction / np.linalg.norm(direction))
+        row = int(np.argmax(worth))
+        posteriors = [posterior.assuming(row) for posterior in posteriors]
+        chosen.append(pool[row].tolist())
+    return chosen
+
+
+def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) -> State:
+    """Remember the candidates: the newest, and of those before the best.
+
+    Args:
+        state: the state that the genomes were asked of.
+        genomes: n genomes.
+        fitness: (n, k), maximised; NaN is a failed candidate, which is not remembered.
+
+    Returns:
+        The state of the next generation.
+    """
+    candidates = scored(state, genomes, fitness, objectives=None)
+    told = {tuple(one["genome"]): one["fitness"] for one in state["told"]}
+    for candidate in candidates:
+        told.pop(tuple(candidate), None)
+        told[tuple(candidate)] = list(candidate.fitness.values)
+    kept = [{"genome": list(genome), "fitness": values} for genome, values in told.items()]
+    if len(kept) > REMEMBERED:
+        older, newest = kept[: -REMEMBERED // 2], kept[-REMEMBERED // 2 :]
+        best = set(_leading(np.array([one["fitness"] for one in older]))[: REMEMBERED // 2])
+        kept = [one for row, one in enumerate(older) if row in best] + newest
+    return {**state, "generation": state["generation"] + 1, "told": kept}
+
+
+def kappa(number: int) -> float:
+    """How many deviations count for the candidate of that number, over all generations."""
+    return KAPPAS[number % len(KAPPAS)]
+
+
+def scalarised(y: FloatArray, reference: FloatArray, direction: FloatArray) -> FloatArray:
+    """Zhang and Golovin's scalarisation, without its power, which changes no order.
+
+    Args:
+        y: (..., k), maximised.
+        reference: (k,), the worst of interest.
+        direction: (..., k), of length 1 and positive.
+
+    Returns:
+        (...), below 0 where y is worse than the reference.
+    """
+    worth: FloatArray = ((y - reference) / direction).min(axis=-1)
+    return worth
+
+
+def _leading(y: FloatArray) -> list[int]:
+    """All rows, (n, k), by how many dominate them and then by their mean."""
+    dominated = (y[None] >= y[:, None]).all(axis=2) & (y[None] > y[:, None]).any(axis=2)
+    order: list[int] = np.lexsort((-y.mean(axis=1), dominated.sum(axis=1))).tolist()
+    return order
+
+
+def _leaders(y: FloatArray) -> list[int]:
+    return _leading(y)[: max(LEADERS, int(non_dominated(y).sum()))]
+
+
+def _pool(processes: Sequence[Process], y: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Points to choose from, (POOL, d): some anywhere, the others around leaders."""
+    x = processes[0].x
+    smooth = np.stack([process.at(x).mean for process in processes], axis=1)
+    leaders = x[[*_leaders(y), *_leaders(smooth)]]
+    anywhere = int(POOL * ANYWHERE)
+    near = leaders[rng.integers(len(leaders), size=POOL - anywhere)]
+    steps = rng.choice(STEPS, size=(len(near), 1))
+    near = np.clip(near + steps * rng.standard_normal(near.shape), 0.0, 1.0)
+    return np.concatenate([rng.random((anywhere, x.shape[1])), near])
+
+
+def _reference(y: FloatArray) -> FloatArray:
+    """A point a tenth of the front's range below the worst of the front, (k,)."""
+    front = y[non_dominated(y)]
+    low, high = front.min(axis=0), front.max(axis=0)
+    below: FloatArray = low - 0.1 * (high - low) - 1e-9
+    return below

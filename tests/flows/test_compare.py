@@ -1,0 +1,100 @@
+"""Models on whole benchmarks: the flow, what it writes, and what it does not do twice."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.compare import compare
+from mergelib.errors import InputError
+from mergelib.intervals import paired_difference, wilson
+from mergelib.runs import Run
+from mergelib.sections.comparison import Comparison, parse_comparison
+from tests.conftest import DATA
+from tests.flows.test_showing import of_server
+
+ZOO = DATA / "zoo"
+
+
+def comparison(*models: Path, **others: Any) -> Comparison:
+    """Of shipped models on a few items of a benchmark, unless told otherwise."""
+    few = {"benchmark": str(DATA / "benchmarks" / "zoo_ja.yaml")}
+    few |= {"search_items": 40, "fresh_items": 30}
+    content = {"models": [str(model) for model in models], "benchmarks": [few], **others}
+    return parse_comparison(content, "test")
+
+
+def states_of(label: str) -> list[str]:
+    """The states of all task runs whose name begins so, the first one first."""
+    by_name = {"task_runs": {"name": {"like_": label}}}
+    runs = of_server("task_runs", sort="EXPECTED_START_TIME_ASC", **by_name)
+    return [run["state_name"] for run in runs if run["name"].startswith(label)]
+
+
+def test_scores_are_wilsons_and_differences_are_paired(store: Path) -> None:
+    folder = Path(compare(comparison(ZOO / "math", ZOO / "ja"), str(store)))
+    first, second = pq.read_table(folder / "comparison.parquet").to_pylist()
+    assert (first["name"], second["name"]) == ("math", "ja")
+    responses = pq.read_table(folder / "responses.parquet").to_pylist()
+    assert len(responses) == 2 * 70
+    scores = np.array(
+        [[r["response"] for r in responses if r["model"] == m["model"]] for m in (first, second)],
+        dtype=float,
+    )
+    for row, own in zip((first, second), scores, strict=True):
+        interval = wilson(own.sum(), 70)
+        assert [row["items"], row["not_scored"]] == [70, 0]
+        assert [row["score"], row["low"], row["high"]] == pytest.approx(list(interval))
+    assert [first["diff"], first["diff_low"], first["diff_high"]] == [0, 0, 0]
+    gap = [second["diff"], second["diff_low"], second["diff_high"]]
+    assert gap == pytest.approx(list(paired_difference(scores[1], scores[0])))
+    assert gap[2] < 0
+
+
+def test_a_models_answers_are_kept_for_the_next_comparison(store: Path) -> None:
+    compare(comparison(ZOO / "math", ZOO / "ja"), str(store), "one")
+    compare(comparison(ZOO / "ja", ZOO / "base"), str(store), "two")
+    assert states_of("ja, zoo_ja")[-1] == "Cached"
+    assert states_of("base, zoo_ja")[-1] == "Completed"
+
+
+def test_a_run_folder_brings_its_winner_and_its_fresh_items(finished: Run, store: Path) -> None:
+    of_run = parse_comparison({"models": [str(ZOO / "math"), str(finished.folder)]}, "test")
+    folder = Path(compare(of_run, str(store), "winner"))
+    rows = pq.read_table(folder / "comparison.parquet").to_pylist()
+    assert [row["name"] for row in rows] == ["math", "small winner"]
+    reported = {
+        row["role"]: row["score"]
+        for row in finished.table("finalists.parquet").to_pylist()
+        if row["name"] != "ja"
+    }
+    assert [row["score"] for row in rows] == [reported["endpoint"], reported["winner"]]
+    (artifact,) = of_server("artifacts", artifacts={"key": {"any_": ["winner-comparison"]}})
+    assert json.loads(artifact["data"])[1]["model"] == "small winner"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"models": []}, "models: at least 1 entry needed"),
+        ({"models": [str(ZOO / "math")]}, "benchmarks: name at least one"),
+        ({"models": ["no/such/model"], "benchmarks": [{"benchmark": "x"}]}, "models.0: "),
+        ({"models": [str(ZOO / "math")], "pools": "all"}, "'pools' is not a key here"),
+    ],
+)
+def test_a_fault_is_one_line_and_writes_nothing(
+    content: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        compare.fn(parse_comparison(content, "compare"), str(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_searchs_folder_is_not_written_to(finished: Run) -> None:
+    asked = comparison(ZOO / "math")
+    with pytest.raises(InputError, match="give the comparison another name"):
+        compare.fn(asked, str(finished.folder.parent), finished.folder.name)
