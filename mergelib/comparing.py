@@ -6,7 +6,8 @@ is held in memory.
 
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ import pyarrow as pa
 import torch
 
 from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.chat import chat_template_of
 from mergelib.benchmarks.engines import device_of
 from mergelib.benchmarks.handing_over import HandedOver
 from mergelib.benchmarks.items import open_benchmark
+from mergelib.benchmarks.of_search import told_apart
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import open_checkpoint
 from mergelib.entrants import names_of, notes, with_runs
@@ -95,13 +98,16 @@ class Contest:
             for n, reference in enumerate(self.comparison.models)
         ]
         self.names = names_of(self.checkpoints)
+        keys = [f"benchmarks.{n}" for n in range(len(self.comparison.benchmarks))]
         opened = [
-            open_benchmark(choice, f"benchmarks.{n}", self.comparison.seed)
-            for n, choice in enumerate(self.comparison.benchmarks)
+            open_benchmark(
+                choice, key, self.comparison.seed, partial(chat_template_of, self.checkpoints)
+            )
+            for key, choice in zip(keys, self.comparison.benchmarks, strict=True)
         ]
-        self.benchmarks = {benchmark.name: benchmark for benchmark in opened}
-        if len(self.benchmarks) < len(opened):
-            raise InputError("benchmarks: a task is named twice; each may be named once")
+        named = zip(told_apart(opened, keys), opened, strict=True)
+        self.benchmarks = {name: replace(benchmark, name=name) for name, benchmark in named}
+        self.notes += [note for benchmark in opened for note in benchmark.notes]
         self.pools = {
             name: [i for i in benchmark.items if self.comparison.pool in ("all", i.pool)]
             for name, benchmark in self.benchmarks.items()

@@ -28,8 +28,10 @@ def with_runs(comparison: Comparison) -> Comparison:
         raise InputError("benchmarks: name at least one; only a run folder brings its own")
     search = runs[0].search
     fields = set(BenchmarkChoice.model_fields)
-    chosen = {c.benchmark: c for c in (*search.constraints, *search.objectives)}
-    choices = [BenchmarkChoice(**choice.model_dump(include=fields)) for choice in chosen.values()]
+    aims = {objective.benchmark for objective in search.objectives}
+    limits = [limit for limit in search.constraints if limit.benchmark not in aims]
+    chosen = (*limits, *search.objectives)
+    choices = [BenchmarkChoice(**choice.model_dump(include=fields)) for choice in chosen]
     pool = "fresh" if comparison.pool == "auto" else comparison.pool
     return resolved.model_copy(
         update={"benchmarks": tuple(choices), "seed": search.seed, "pool": pool}
@@ -50,7 +52,7 @@ def notes(comparison: Comparison, resolved: Comparison) -> Iterator[str]:
         for choice in resolved.benchmarks:
             if choice.benchmark in used and not fresh_to_it:
                 yield (
-                    f"{run.folder.name}: its search has used items of {choice.benchmark}; "
+                    f"{run.folder.name}: its search has used items of {choice.reference}; "
                     f"pool fresh with seed {search.seed} leaves them out"
                 )
 

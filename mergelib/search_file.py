@@ -36,6 +36,7 @@ def load_search(path: Path, overrides: Iterable[str] = ()) -> Search:
         raise InputError(f"{path}: a search file is a mapping of keys, such as name: my-search")
     for override in overrides:
         apply_override(document, override)
+    _check_scorers(document)
     _make_paths_absolute(document, path.resolve().parent)
     return parse_search(document, str(path))
 
@@ -102,11 +103,12 @@ def _make_paths_absolute(document: dict[str, Any], folder: Path) -> None:
         document["endpoints"] = [absolute(endpoint) for endpoint in document["endpoints"]]
     for key in ("objectives", "constraints"):
         asked = document.get(key)
-        for number, entry in enumerate(asked if isinstance(asked, list) else []):
+        for entry in asked if isinstance(asked, list) else []:
             if isinstance(entry, dict) and "benchmark" in entry:
                 _place_benchmark(entry, absolute)
-            if isinstance(entry, dict) and isinstance(entry.get("scorer"), str):
-                entry["scorer"] = _placed_scorer(entry["scorer"], folder, f"{key}.{number}.scorer")
+            if isinstance(entry, dict) and _is_beside(entry.get("scorer")):
+                module, _, function = entry["scorer"].partition(":")
+                entry["scorer"] = f"{folder / module}.py:{function}"
     fitness = document.get("fitness")
     calibration = fitness.get("calibration") if isinstance(fitness, dict) else None
     if isinstance(calibration, dict) and calibration.get("source", "self") != "self":
@@ -124,11 +126,20 @@ def _place_benchmark(entry: dict[str, Any], absolute: Callable[[Any], Any]) -> N
         entry["benchmark"] = absolute(benchmark)
 
 
-def _placed_scorer(scorer: str, folder: Path, key: str) -> str:
-    """The path of a scorer's file, which lies beside the search file and nowhere else."""
-    module, _, function = scorer.partition(":")
-    if not module.isidentifier() or not function.isidentifier():
-        raise InputError(
-            f"{key}: {scorer!r}: write module:function, for a Python file beside the search file"
-        )
-    return f"{folder / module}.py:{function}"
+def _is_beside(scorer: Any) -> bool:
+    """Whether a scorer is module:function, and so a file beside the search file."""
+    parts = scorer.split(":") if isinstance(scorer, str) else []
+    return len(parts) == 2 and all(part.isidentifier() for part in parts)
+
+
+def _check_scorers(document: dict[str, Any]) -> None:
+    """Refuse code from elsewhere, which a search file must not bring about."""
+    for key in ("objectives", "constraints"):
+        asked = document.get(key)
+        for number, entry in enumerate(asked if isinstance(asked, list) else []):
+            scorer = entry.get("scorer") if isinstance(entry, dict) else None
+            if scorer is not None and not _is_beside(scorer):
+                raise InputError(
+                    f"{key}.{number}.scorer: {scorer!r}: write module:function, for a Python file "
+                    "beside the search file"
+                )

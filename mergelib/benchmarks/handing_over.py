@@ -89,8 +89,7 @@ class HandedOver(Answerer):
 
         Args:
             items: what to ask, of one benchmark or several.
-            limit: looked at once the engine has started and when it has answered, which cannot be
-                interrupted in between.
+            limit: when the engine must have answered; looked at between its calls.
 
         Returns:
             The raw answers, an entry for each item, and what they cost; tokens that the engine

@@ -10,12 +10,11 @@ from flows.interrupts import was_interrupted
 def test_an_interruption_is_one_also_where_it_led_to_an_error(interruption: BaseException) -> None:
     assert was_interrupted(interruption)
     with pytest.raises(ValueError, match="not set") as caught:
-        stumble_over(interruption)
+        _stumble_over(interruption)
     assert was_interrupted(caught.value)
 
 
-def stumble_over(interruption: BaseException) -> None:
-    """As Prefect does."""
+def _stumble_over(interruption: BaseException) -> None:
     try:
         raise interruption
     except BaseException:

@@ -1,0 +1,33 @@
+"""What a comparison opens, without its flow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mergelib.comparing import Contest
+from mergelib.errors import InputError
+from mergelib.sections.comparison import Comparison
+
+
+def _contest(data: Path, *benchmarks: dict[str, Any]) -> Contest:
+    content = {"models": [str(data / "zoo" / "ja")], "benchmarks": benchmarks}
+    return Contest(Comparison.model_validate(content), None)
+
+
+def test_two_metrics_of_a_plain_file_are_two_columns(data: Path) -> None:
+    file = {"file": str(data / "benchmarks" / "items" / "zoo_ja.parquet"), "question": "prompt"}
+    choice = {"benchmark": {**file, "answer": "gold", "choices": "choices"}}
+    caps = {"search_items": 5, "fresh_items": 5}
+    contest = _contest(data, {**choice, **caps}, {**choice, **caps, "metric": "acc_norm"})
+    assert list(contest.benchmarks) == ["zoo_ja.acc", "zoo_ja.acc_norm"]
+    for part in contest.parts():
+        assert len(contest.answer(part)["responses"][part.benchmark]) == 10
+    with pytest.raises(InputError, match="benchmarks.1.benchmark: the task zoo_ja is named twice"):
+        _contest(data, choice, choice)
+
+
+def test_a_chat_template_that_no_model_has_is_refused(data: Path) -> None:
+    task = str(data / "benchmarks" / "zoo_ja.yaml")
+    with pytest.raises(InputError, match="benchmarks.0.chat_template: no tokenizer of"):
+        _contest(data, {"benchmark": task, "chat_template": True})
