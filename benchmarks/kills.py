@@ -112,6 +112,7 @@ def standing_server(home: Path, port: int) -> Iterator[None]:
     """`prefect server start` on localhost, killed at the end."""
     env = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     env.pop("PREFECT_API_URL", None)
+    home.mkdir(parents=True, exist_ok=True)
     start = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     # In a group of its own, as it starts processes that have to go with it.
@@ -122,7 +123,8 @@ def standing_server(home: Path, port: int) -> Iterator[None]:
             _await(f"http://127.0.0.1:{port}/api/health", process)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _await(address: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:

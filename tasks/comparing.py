@@ -11,7 +11,7 @@ from mergelib.sections.comparison import Comparison
 from mergelib.tables import Answered
 from tasks.caching import ANSWER_VERSION, key_from
 from tasks.naming import name_by_score
-from tasks.results import SealedEvaluation
+from tasks.results import SealedEvaluation, hold
 
 
 def _digest(run: str, comparison: Comparison, part: Part, label: str) -> str:
@@ -42,6 +42,7 @@ def answered_part(contest: Contest, comparison: Comparison, run: Run, part: Part
     """Answer, or find the answer in the store.
 
     Raises:
+        InputError: the disk is full.
         KeyboardInterrupt: the comparison was interrupted or cancelled.
     """
     number = contest.pools[part.benchmark].index(
@@ -55,5 +56,7 @@ def answered_part(contest: Contest, comparison: Comparison, run: Run, part: Part
         raise KeyboardInterrupt
     fingerprint = contest.checkpoints[part.model].fingerprint
     evaluation: Evaluation = state.result()
+    if state.name != "Cached":
+        hold(run.results / ANSWER_VERSION / contest.part_digest(part), state.data)
     asked = {part.benchmark: part.items}
     return Answered(fingerprint, asked, evaluation, state.name == "Cached")
