@@ -11,6 +11,7 @@ from flows.prepare import PREPARED, prepare
 from flows.progress import progress
 from flows.race import evaluations_in
 from flows.server import remember_server
+from flows.workers import check_runner, workers
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -51,6 +52,7 @@ def evolve(search: Search, store: str = "runs") -> str:
         InputError: something in the search does not hold; nothing has been written then.
         SearchError: the search cannot go on; what is finished is kept.
     """
+    check_runner(search.compute)
     run = Run.of(search, Path(store))
     bench = open_workbench(search, run.models)
     folder = str(run.folder)
@@ -61,13 +63,14 @@ def evolve(search: Search, store: str = "runs") -> str:
         if changed := run.other_versions():
             progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")
         remember_server(run.folder.parent)
-        with progress.of(search.name, evaluations_left(run, bench)):
+        left = evaluations_left(run, bench)
+        with progress.of(search.name, left), workers(bench) as handing_out:
+            options = {"result_storage": run.results, **handing_out}
             if not run.has(*PREPARED):
-                prepare.with_options(result_storage=run.results)(folder)
+                prepare.with_options(**options)(folder)
             while (stopped := reason_to_stop(run)) is None:
-                number = run.finished_generations()
-                generation.with_options(result_storage=run.results)(folder, number)
+                generation.with_options(**options)(folder, run.finished_generations())
             progress.say(f"  {stopped}")
             if not is_reported(run):
-                finish.with_options(result_storage=run.results)(folder)
+                finish.with_options(**options)(folder)
     return folder

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ _MAY_CHANGE = (
     "finalists",
     "deciding_items",
     "compute.cache_gib",
+    "compute.runner",
+    "compute.workers",
+    "compute.cluster",
 )
 """Keys that may differ when a run goes on; generations may only be raised."""
 
@@ -58,9 +62,8 @@ class Run:
     @property
     def search(self) -> Search:
         """The search file, as resolved."""
-        document = self._document()
-        document.pop("resolved")
-        return parse_search(document, str(self.folder / "search.yaml"))
+        stat = (self.folder / "search.yaml").stat()
+        return _search_of(self.folder, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -248,6 +251,14 @@ class Run:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+@lru_cache(maxsize=16)
+def _search_of(folder: Path, _written: tuple[int, int, int]) -> Search:
+    """A run's search file, read once for each time that it is written: each candidate needs it."""
+    document = Run(folder)._document()
+    document.pop("resolved")
+    return parse_search(document, str(folder / "search.yaml"))
 
 
 def _versions() -> dict[str, str]:

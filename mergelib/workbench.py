@@ -4,6 +4,7 @@ Everything here follows from the search file alone, so that any process can set 
 """
 
 import gc
+import os
 import time
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.answering import Answerer, texts_together
 from mergelib.benchmarks.items import Benchmark, open_benchmark
 from mergelib.benchmarks.scoring import score
 from mergelib.checkpoints import Checkpoint, open_checkpoint
@@ -182,15 +183,25 @@ class Workbench:
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
-        if self.search.compute.threads != "auto":
-            torch.set_num_threads(self.search.compute.threads)
-        elif resident.parameter_count < _SMALL:
-            torch.set_num_threads(1)
+        threads = self._threads(resident)
+        if threads is not None:
+            torch.set_num_threads(threads)
         # What is loaded by now stays: walking through it took longer than a merge.
         gc.unfreeze()
         gc.collect()
         gc.freeze()
         return resident
+
+    def _threads(self, resident: ResidentModel) -> int | None:
+        """How many threads answer; None for as many as torch likes."""
+        compute = self.search.compute
+        if compute.threads != "auto":
+            return compute.threads
+        if resident.parameter_count < _SMALL:
+            return 1
+        if compute.runner == "local" or compute.cluster is not None:
+            return None
+        return max(1, len(os.sched_getaffinity(0)) // compute.workers)
 
     @cached_property
     def _merger(self) -> MergekitMerger:
@@ -231,7 +242,7 @@ class Workbench:
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
         merging = self.search.compute.merging
-        batch = self._answerer(self._resident).batch
+        batch = texts_together(self.search.compute.batch)
         settings = [host, self.device.split(":")[0], self.dtype, batch, merging]
         return canonical_digest([self.model_digest(model), items, settings])
 
@@ -275,6 +286,16 @@ class Workbench:
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"compute.device: {self.device} cannot do it: {reason}") from error
+
+    def release(self) -> None:
+        """Free the memory of models; they are loaded again when they are next needed."""
+        for name in ("_resident", "_resident_of_merges", "_merger", "_fast"):
+            self.__dict__.pop(name, None)
+        self._answerers.clear()
+        gc.unfreeze()
+        gc.collect()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.

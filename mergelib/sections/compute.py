@@ -1,8 +1,8 @@
 """The section `compute` of a search file: where and how models are merged and answer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mergelib.sections.fields import AutoOrCount, Section
 
@@ -26,3 +26,35 @@ class Compute(Section):
         description="Memory for what merges have in common, in GiB; half of what is free by "
         "default",
     )
+    runner: Literal["local", "dask", "ray"] = Field(
+        "local",
+        description="Who lets candidates answer: this process, or worker processes of Dask or Ray",
+    )
+    workers: int = Field(
+        1, ge=1, le=4096, description="Worker processes, each with a resident model of its own"
+    )
+    cluster: str | None = Field(
+        None,
+        min_length=1,
+        description="Address of a Dask scheduler or a Ray head that is running already; by default "
+        "the workers are started on this machine",
+    )
+
+    @model_validator(mode="after")
+    def _runner_fits(self) -> Self:
+        if self.runner == "local" and self.workers > 1:
+            raise ValueError(
+                f"compute.workers: {self.workers}, but the runner local is this one process; give "
+                "runner: dask or runner: ray, or workers: 1"
+            )
+        if self.runner == "local" and self.cluster is not None:
+            raise ValueError(
+                f"compute.cluster: {self.cluster} is of no use to the runner local; give runner: "
+                "dask or runner: ray"
+            )
+        if self.runner != "local" and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"compute.device: {self.device} names one GPU, and each worker is given its own; "
+                "give auto or cuda"
+            )
+        return self
