@@ -8,12 +8,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mergelib.errors import InputError, MergeflowError
+
+if TYPE_CHECKING:
+    from mergelib.search import Search
 
 app = typer.Typer(
     name="mergeflow",
@@ -112,33 +115,33 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     _be_quiet()
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
-    from flows.result import print_result
-    from mergelib.runs import Run
     from mergelib.search_file import load_search
-    from mergelib.stopping import is_finished
-    from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
     if store.exists() and not store.is_dir():
         raise InputError(f"--store {store}: is a file; name a folder")
+    from flows.startup import Startup
+
+    startup = Startup(store)
+    if not (store / search.name / "report.html").exists():
+        startup.begin()
+    try:
+        finished = _is_checked_and_finished(search, store)
+    except InputError:
+        startup.undo()
+        raise
+    from flows.result import print_result
+    from mergelib.runs import Run
+
     run = Run.of(search, store)
-    bench = open_workbench(search, run.models)
-    for note in bench.notes:
-        console.print(f"  note: {note}", soft_wrap=True)
-    if run.has("search.yaml"):
-        run.check_same(search, bench.contents)
-        if search == run.search and is_finished(run):
-            print_result(run, console)
-            return
-    bench.rehearse()
-
-    from flows.server import configure, reap_servers, wait_until_recorded
-
-    reap_servers(store)
-    configure(store)
-    # Prefect reads its settings when it is first imported: not before this line.
+    if finished:
+        print_result(run, console)
+        return
+    console.print(f"  {startup.finish()}", soft_wrap=True)
+    # Prefect reads its settings when it is first imported: not before these lines.
     from flows.evolve import evolve as evolve_flow
     from flows.progress import progress
+    from flows.server import wait_until_recorded
 
     progress.show()
     try:
@@ -148,6 +151,26 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         raise typer.Exit(130) from None
     print_result(run, console)
     wait_until_recorded()
+
+
+def _is_checked_and_finished(search: "Search", store: Path) -> bool:
+    """Open all that a search names and try it; whether nothing is left to be done of it."""
+    from flows.workers import check_runner
+    from mergelib.runs import Run
+    from mergelib.stopping import is_finished
+    from mergelib.workbench import open_workbench
+
+    check_runner(search.compute)
+    run = Run.of(search, store)
+    bench = open_workbench(search, run.models)
+    for note in bench.notes:
+        _console().print(f"  note: {note}", soft_wrap=True)
+    if run.has("search.yaml"):
+        run.check_same(search, bench.contents)
+        if search == run.search and is_finished(run):
+            return True
+    bench.rehearse()
+    return False
 
 
 def _console() -> Console:

@@ -47,11 +47,16 @@ def configure(store: Path) -> None:
     """
     settings = dict(_QUIET)
     if "PREFECT_API_URL" not in os.environ:
-        home = _hidden(store) / "prefect"
+        home = home_of(store)
         home.mkdir(parents=True, exist_ok=True)
         settings |= {**_SETTINGS, "PREFECT_HOME": str(home)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def home_of(store: Path) -> Path:
+    """Where the embedded server of a store keeps its database."""
+    return _hidden(store) / "prefect"
 
 
 def remember_server(store: Path) -> None:

@@ -7,7 +7,7 @@ subflow, and with them the resident models, so the cluster is started here and t
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +15,7 @@ from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.task_runners import TaskRunner
 
+from flows.startup import spared_from_interrupts
 from mergelib.errors import InputError
 from mergelib.sections.compute import Compute
 from mergelib.workbench import Workbench
@@ -121,10 +122,16 @@ def _dask(compute: Compute, gpus: int) -> Iterator[TaskRunner[Any]]:
     }
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
     # A candidate whose worker ends is handed out again by `tasks.side_by_side`, not by Dask too.
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
-    ):
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
+    }
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        with spared_from_interrupts():
+            cluster = SpecCluster(workers=spec, scheduler=scheduler)
+        stack.enter_context(cluster)
         yield DaskTaskRunner(address=cluster.scheduler_address)
 
 
