@@ -1,12 +1,13 @@
 """How long a search takes on 1 to 256 workers: a simulation that replays measured candidate times.
 
     python -m benchmarks.scaling RUN [RUN ...] [--population 12 64 256] [--generations 20]
-        [--seconds S] [--each 0.02] [--between 0.5] [--json FILE]
+        [--seconds S] [--spread S] [--each 0.02] [--between 0.5] [--json FILE]
 
 Candidates take as long as those of the run folders did (`seconds_merge` + `seconds_answer`), drawn
-from a lognormal distribution fitted to them; `--seconds` scales its mean to another model's. The
-process that hands them out spends `--each` seconds on every candidate, one after the other, and
-`--between` on every generation; `benchmarks.orchestration` measures both.
+from a lognormal distribution fitted to them; `--seconds` scales its mean to another model's, and
+`--spread` says how much they vary, as the standard deviation of the logarithm. The process that
+hands them out spends `--each` seconds on every candidate, one after the other, and `--between` on
+every generation; `benchmarks.orchestration` measures both.
 
 - `barrier`: what mergeflow does. A generation is asked when the one before has been told.
 - `ordered`: steady state that can be repeated to the bit. Candidate k is asked when all up to
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--population", nargs="+", type=int, default=[12, 64, 256])
     parser.add_argument("--generations", type=int, default=20)
     parser.add_argument("--seconds", type=float, help="a candidate's, on average")
+    parser.add_argument("--spread", type=float, help="standard deviation of their logarithm")
     parser.add_argument("--each", type=float, default=0.02)
     parser.add_argument("--between", type=float, default=0.5)
     parser.add_argument("--json", type=Path)
@@ -158,6 +160,8 @@ def main() -> None:
     )
     if given.seconds is not None:
         logs += np.log(given.seconds / times.mean())
+    if given.spread is not None:
+        logs = logs.mean() + (logs - logs.mean()) * given.spread / logs.std()
     rows = list(simulate(logs, given.population, given.generations, given.each, given.between))
     report("scaling", rows, given.json)
     if given.json is not None:
