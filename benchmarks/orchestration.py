@@ -9,7 +9,8 @@ Each candidate answers one item, so that little else is measured. `first candida
 takes until each worker has answered one: it imports, and opens the models. `subflow` is a
 generation's flow without tasks. `server`: until the embedded server answers, on a new database and
 on an old one. `resume`: until a run with so many finished generations knows what is next. `search`:
-the share of the whole search's wall time that was not merging and answering, and the seconds.
+what is neither merging nor answering, but estimating, reporting and Prefect, in a short search by
+one process: milliseconds for each evaluation, and its share of the wall time in `seconds`.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from mergelib.shipped import shipped
 from mergelib.stopping import reason_to_stop
 from mergelib.workbench import open_workbench
 
-SHORT = ("fitness.items=10", "evolution.population=12", "evolution.generations=3")
+SHORT = ("fitness.items=30", "evolution.population=12", "evolution.generations=2")
 """What makes the shipped search short enough to be repeated."""
 
 
@@ -79,6 +80,12 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
         Question(bench.space.decode(genome.tolist()).to_yaml(), asked, str(n), "search", "")
         for n, genome in enumerate(genomes)
     ]
+    direct = 0.0
+    if runner == "local":
+        since = time.process_time()
+        for question in questions:
+            bench.evaluate(question.model, asked)
+        direct = (time.process_time() - since) / len(questions)
     rows: list[dict[str, Any]] = []
 
     @flow(persist_result=False)
@@ -89,8 +96,8 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
         done = [answer.evaluation for answer in answers if not answer.reused]
         spent = sum(one["seconds_merge"] + one["seconds_answer"] for one in done)
         number = last - first
-        if runner == "local":
-            cpu -= spent  # it merges and answers itself, in one thread
+        if runner == "local" and done:
+            cpu -= direct * number  # it merges and answers itself
         rows.append(_row(what, runner, number, (wall * at_once - spent) / number, cpu / number))
 
     @flow(persist_result=False)
@@ -164,9 +171,9 @@ def main() -> None:
             search = load_search(given.search, [*SHORT, *own, "name=candidates"])
             # Each runner has a store of its own, as they would find each other's answers.
             rows += candidates(search, store / runner, given.candidates)
-            search = load_search(given.search, [*SHORT, *own, "name=whole"])
-            rows += searches(search, store / runner)
-        finished = Run(store / given.runners[0] / "whole")
+        search = load_search(given.search, [*SHORT, "name=whole"])
+        rows += searches(search, store / "whole")
+        finished = Run(store / "whole" / "whole")
         rows += [resumed(finished, store, count) for count in given.generations]
         rows = [{"share": None, "seconds": None} | row for row in rows]
         keys = list(rows[0])[2:] + ["share", "seconds"]

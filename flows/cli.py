@@ -71,10 +71,13 @@ def merge(
 def check(search: SearchFile, set_: Overrides = None) -> None:
     """Check a search file, its models and its benchmarks; write nothing."""
     _be_quiet()
+    from flows.runners import check_runner
     from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
-    bench = open_workbench(load_search(search, set_ or []))
+    loaded = load_search(search, set_ or [])
+    check_runner(loaded.compute)
+    bench = open_workbench(loaded)
     for note in bench.notes:
         _console().print(f"note: {note}", soft_wrap=True)
     bench.rehearse()
@@ -120,7 +123,10 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     search = load_search(search_file, overrides)
     if store.exists() and not store.is_dir():
         raise InputError(f"--store {store}: is a file; name a folder")
+    from flows.runners import check_runner
     from flows.startup import Startup
+
+    check_runner(search.compute)
 
     startup = Startup(store)
     if not (store / search.name / "report.html").exists():
@@ -155,12 +161,10 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
 
 def _is_checked_and_finished(search: "Search", store: Path) -> bool:
     """Open all that a search names and try it; whether nothing is left to be done of it."""
-    from flows.workers import check_runner
     from mergelib.runs import Run
     from mergelib.stopping import is_finished
     from mergelib.workbench import open_workbench
 
-    check_runner(search.compute)
     run = Run.of(search, store)
     bench = open_workbench(search, run.models)
     for note in bench.notes:

@@ -10,8 +10,9 @@ from flows.generation import generation
 from flows.prepare import PREPARED, prepare
 from flows.progress import progress
 from flows.race import evaluations_in
+from flows.runners import check_runner
 from flows.server import remember_server
-from flows.workers import check_runner, workers
+from flows.workers import workers
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search

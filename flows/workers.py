@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from prefect.context import SettingsContext, get_settings_context
@@ -16,25 +15,11 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 from prefect.task_runners import TaskRunner
 
 from flows.startup import spared_from_interrupts
-from mergelib.errors import InputError
 from mergelib.sections.compute import Compute
 from mergelib.workbench import Workbench
 
 _OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray, which takes 30 % of the machine by default: answers are small."""
-
-
-def check_runner(compute: Compute) -> None:
-    """Check that a search file's runner is installed.
-
-    Raises:
-        InputError: it is not.
-    """
-    if compute.runner != "local" and find_spec(f"prefect_{compute.runner}") is None:
-        raise InputError(
-            f"compute.runner: {compute.runner} is not installed; pip install "
-            f"'mergeflow[{compute.runner}]', or give runner: local"
-        )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Everything here follows from the search file alone, so that any process can set 
 """
 
 import gc
-import os
 import time
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
@@ -32,9 +31,6 @@ from mergelib.search import Search
 from mergelib.sections.evolution import Stop
 from mergelib.sections.objectives import BenchmarkChoice
 from mergelib.space import Space
-
-_SMALL = 10_000_000
-"""Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
 class Workbench:
@@ -183,7 +179,7 @@ class Workbench:
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
-        threads = self._threads(resident)
+        threads = self.search.compute.threads_for(resident.parameter_count)
         if threads is not None:
             torch.set_num_threads(threads)
         # What is loaded by now stays: walking through it took longer than a merge.
@@ -191,17 +187,6 @@ class Workbench:
         gc.collect()
         gc.freeze()
         return resident
-
-    def _threads(self, resident: ResidentModel) -> int | None:
-        """How many threads answer; None for as many as torch likes."""
-        compute = self.search.compute
-        if compute.threads != "auto":
-            return compute.threads
-        if resident.parameter_count < _SMALL:
-            return 1
-        if compute.runner == "local" or compute.cluster is not None:
-            return None
-        return max(1, len(os.sched_getaffinity(0)) // compute.workers)
 
     @cached_property
     def _merger(self) -> MergekitMerger:

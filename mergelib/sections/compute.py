@@ -1,10 +1,14 @@
 """The section `compute` of a search file: where and how models are merged and answer."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mergelib.sections.fields import AutoOrCount, Section
+
+_SMALL = 10_000_000
+"""Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
 class Compute(Section):
@@ -58,3 +62,17 @@ class Compute(Section):
                 "give auto or cuda"
             )
         return self
+
+    def threads_for(self, parameters: int) -> int | None:
+        """How many threads of a CPU answer in one process; None for as many as torch likes.
+
+        Args:
+            parameters: of the model.
+        """
+        if self.threads != "auto":
+            return self.threads
+        if parameters < _SMALL:
+            return 1
+        if self.runner == "local" or self.cluster is not None:
+            return None
+        return max(1, (os.cpu_count() or 1) // self.workers)

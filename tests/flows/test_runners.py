@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.workers import check_runner
+from flows.runners import check_runner
 from mergelib.errors import InputError
 from mergelib.runs import Run
 from mergelib.sections.compute import Compute
@@ -69,7 +69,7 @@ def _workers() -> list[psutil.Process]:
 
 
 def test_a_runner_that_is_not_installed_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.workers.find_spec", lambda name: None)
+    monkeypatch.setattr("flows.runners.find_spec", lambda name: None)
     check_runner(Compute())
     with pytest.raises(InputError, match=r"compute\.runner: ray .* pip install 'mergeflow\[ray\]'"):
         check_runner(Compute(runner="ray"))
