@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 
 .PHONY: help demo test lint types layers tests clean
 help:
@@ -28,7 +29,7 @@ types: $(INSTALLED)
 layers: $(INSTALLED)
 	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
 
-tests: $(INSTALLED)
+tests: $(EXTRAS)
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 # The exact versions of requirements.lock, then this project itself.
@@ -42,6 +43,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	      { if (++n % 25 == 0) { print "  " n " packages fetched"; fflush() } }' \
 	  || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@$(BIN)/pip install -qq --no-deps -e .
+	@touch $@
+
+# Dask, Ray and torchao: 320 MB that a first look does not need, and that some tests skip without.
+$(EXTRAS): $(INSTALLED) requirements-extras.lock
+	@echo "Installing what the extras add"
+	@$(BIN)/pip install -q -r requirements-extras.lock 2> $(VENV)/install.log \
+	  || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 clean:

@@ -6,7 +6,7 @@ Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anythin
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.console import Console
 from flows.cache import app as cache_app
 from flows.quiet import be_quiet
 from mergelib.errors import InputError, MergeflowError
+
+if TYPE_CHECKING:
+    from mergelib.search import Search
 
 app = typer.Typer(
     name="mergeflow",
@@ -69,10 +72,13 @@ def merge(
 def check(search: SearchFile, set_: Overrides = None) -> None:
     """Check a search file, its models and its benchmarks; write nothing."""
     be_quiet()
+    from flows.runners import check_runner
     from mergelib.search_file import load_search
     from mergelib.workbench import open_workbench
 
-    bench = open_workbench(load_search(search, set_ or []))
+    loaded = load_search(search, set_ or [])
+    check_runner(loaded.compute)
+    bench = open_workbench(loaded)
     for note in [*bench.notes, *bench.rehearse()]:
         _console().print(f"note: {note}", soft_wrap=True)
     counts = ", ".join(
@@ -145,38 +151,39 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     be_quiet()
     console = _console()
     console.print(f"[bold]{search_file.stem}[/bold]: checking models and benchmarks")
-    from flows.result import print_result
     from mergelib.files import NotFull
-    from mergelib.runs import Run
     from mergelib.search_file import load_search
-    from mergelib.stopping import is_finished
-    from mergelib.workbench import open_workbench
 
     search = load_search(search_file, overrides)
     if store.exists() and not store.is_dir():
         raise InputError(f"--store {store}: is a file; name a folder")
-    run = Run.of(search, store)
-    run.check_free()
-    bench = open_workbench(search, run.models)
-    for note in bench.notes:
-        console.print(f"  note: {note}", soft_wrap=True)
-    if run.has("search.yaml"):
-        run.check_same(search, bench.contents)
-        if search == run.search and is_finished(run):
-            print_result(run, console)
-            return
-    for note in bench.rehearse():
-        console.print(f"  note: {note}", soft_wrap=True)
+    from flows.runners import check_runner
+    from flows.startup import Startup
 
-    from flows.server import configure, reap_servers, wait_until_recorded
+    check_runner(search.compute)
 
     with NotFull(store):
-        reap_servers(store)
-        configure(store)
-    # Prefect reads its settings when it is first imported: not before this line.
+        startup = Startup(store)
+    if not (store / search.name / "report.html").exists():
+        startup.begin()
+    try:
+        finished = _is_checked_and_finished(search, store)
+    except InputError:
+        startup.undo()
+        raise
+    from flows.result import print_result
+    from mergelib.runs import Run
+
+    run = Run.of(search, store)
+    if finished:
+        print_result(run, console)
+        return
+    console.print(f"  {startup.finish()}", soft_wrap=True)
+    # Prefect reads its settings when it is first imported: not before these lines.
     from flows.evolve import evolve as evolve_flow
     from flows.interrupts import was_interrupted
     from flows.progress import progress
+    from flows.server import wait_until_recorded
 
     progress.show()
     # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
@@ -191,6 +198,26 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
         raise typer.Exit(130) from None
     print_result(run, console)
     wait_until_recorded()
+
+
+def _is_checked_and_finished(search: "Search", store: Path) -> bool:
+    """Open all that a search names and try it; whether nothing is left to be done of it."""
+    from mergelib.runs import Run
+    from mergelib.stopping import is_finished
+    from mergelib.workbench import open_workbench
+
+    run = Run.of(search, store)
+    run.check_free()
+    bench = open_workbench(search, run.models)
+    for note in bench.notes:
+        _console().print(f"  note: {note}", soft_wrap=True)
+    if run.has("search.yaml"):
+        run.check_same(search, bench.contents)
+        if search == run.search and is_finished(run):
+            return True
+    for note in bench.rehearse():
+        _console().print(f"  note: {note}", soft_wrap=True)
+    return False
 
 
 def _console() -> Console:

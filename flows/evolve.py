@@ -1,7 +1,9 @@
 """A whole search, from the search file to the report."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -12,7 +14,9 @@ from flows.prepare import PREPARED, prepare
 from flows.progress import progress
 from flows.quiet import be_quiet
 from flows.race import evaluations_in
+from flows.runners import check_runner
 from flows.server import remember_server
+from flows.workers import workers
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -46,13 +50,11 @@ def share_done(run: Run, bench: Workbench) -> float:
     return done / (done + evaluations_left(run, bench))
 
 
-def _next_generation(run: Run) -> None:
+def _next_generation(run: Run, options: Mapping[str, Any]) -> None:
     number, of = run.finished_generations(), run.search.evolution.generations
     name = f"generation {number + 1} of {of}"
     start = time.perf_counter()
-    best = generation.with_options(flow_run_name=name, result_storage=run.results)(
-        str(run.folder), number
-    )
+    best = generation.with_options(flow_run_name=name, **options)(str(run.folder), number)
     progress.generation(number, of, best, time.perf_counter() - start)
 
 
@@ -77,6 +79,7 @@ def evolve(search: Search, store: str = "runs") -> str:
         SearchError: the search cannot go on; what is finished is kept.
     """
     be_quiet()
+    check_runner(search.compute)
     search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
     bench = open_workbench(search, run.models)
@@ -90,16 +93,18 @@ def evolve(search: Search, store: str = "runs") -> str:
         if changed := run.other_versions():
             progress.say(f"  begun with {'; '.join(changed)}: results may differ from one run")
         remember_server(run.folder.parent)
-        with progress.of(search.name, evaluations_left(run, bench)):
+        todo = evaluations_left(run, bench)
+        with progress.of(search.name, todo), workers(bench) as handing_out:
+            options = {"result_storage": run.results, **handing_out}
             if not run.has(*PREPARED):
-                prepare.with_options(result_storage=run.results)(folder)
+                prepare.with_options(**options)(folder)
             showcase = Showcase(run, lambda: share_done(run, bench))
             while (stopped := reason_to_stop(run)) is None:
                 showcase.update()
-                _next_generation(run)
+                _next_generation(run, options)
             progress.say(f"  {stopped}")
             if not is_reported(run):
                 showcase.update()
-                finish.with_options(result_storage=run.results)(folder)
+                finish.with_options(**options)(folder)
             showcase.finish()
     return folder

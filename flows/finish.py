@@ -11,7 +11,6 @@ from mergelib.evaluation import Asked
 from mergelib.fitness import judge_of
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
-from tasks.candidates import answered
 from tasks.publishing import export, publish
 from tasks.selection import (
     choose_finalists,
@@ -19,6 +18,7 @@ from tasks.selection import (
     record,
     score_finalists,
 )
+from tasks.side_by_side import Question, all_answered, where_models_are
 
 UNIFORM_FINALISTS = 2
 """How many of the uniform merges are re-scored, to give the best of them its due."""
@@ -42,11 +42,11 @@ def finish(run: str) -> None:
     def let_answer(
         contenders: list[finalists.Contender], asked: Asked, stage: str
     ) -> list[Answered]:
-        answers = []
-        for contender in contenders:
-            progress.at(f"{contender.name} answers")
-            answers.append(answered(folder, contender.reference, asked, contender.name, stage))
-        return answers
+        questions = [
+            Question(one.reference, asked, one.name, stage, f"{one.name} answers")
+            for one in contenders
+        ]
+        return all_answered(folder, questions, progress.at)
 
     deciding = judge.unseen(search.deciding_items)
     answers = let_answer([*candidates, *uniform], deciding, "deciding")
@@ -63,5 +63,5 @@ def finish(run: str) -> None:
     record(run, "fresh", fresh)
     score_finalists(run, contenders, winner, fresh)
     progress.at("exporting")
-    export(run)
+    where_models_are(folder, export)
     publish(run)

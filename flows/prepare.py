@@ -10,9 +10,9 @@ from mergelib.fitness import judge_of
 from mergelib.runs import Run
 from mergelib.tables import combined
 from tasks.calibration import calibrate
-from tasks.candidates import answered
 from tasks.extraction import extract
 from tasks.selection import estimate, record
+from tasks.side_by_side import Question, all_answered
 
 PREPARED = ("bank.parquet", "uniform.parquet")
 """The files that a prepared run has; the last ones to be written."""
@@ -30,25 +30,24 @@ def prepare(run: str) -> None:
     extract(run)
 
     everything = all_asked(bench, "search")
-    answers = []
-    for reference, checkpoint in bench.checkpoints.items():
-        progress.at(f"{checkpoint.name} answers the search items")
-        answers.append(answered(folder, reference, everything, checkpoint.name, "endpoints"))
+    questions = [
+        Question(reference, everything, c.name, "endpoints", f"{c.name} answers the search items")
+        for reference, c in bench.checkpoints.items()
+    ]
     for number, (recipe, share) in enumerate(calibration_plan(bench)):
-        progress.at(f"calibration merge {number + 1} answers")
-        label = f"calibration {number}"
-        answers.append(answered(folder, recipe.to_yaml(), share, label, "calibration"))
-    record(run, "prepare", answers)
+        label, what = f"calibration {number}", f"calibration merge {number + 1} answers"
+        questions.append(Question(recipe.to_yaml(), share, label, "calibration", what))
+    record(run, "prepare", all_answered(folder, questions, progress.at))
     calibrate(run)
 
     rungs = judge_of(folder).rungs
     sweep = bench.space.uniform_sweep()
-    answers = []
+    questions = []
     for number, genome in enumerate(sweep):
-        progress.at(f"uniform merge {number + 1} answers")
         recipe = bench.space.decode(genome).to_yaml()
+        label, what = f"uniform {number}", f"uniform merge {number + 1} answers"
         # Rung by rung, so that a race finds them answered.
-        label = f"uniform {number}"
-        parts = [answered(folder, recipe, asked, label, "uniform") for asked in rungs]
-        answers.append(combined(parts))
+        questions += [Question(recipe, asked, label, "uniform", what) for asked in rungs]
+    parts = all_answered(folder, questions, progress.at)
+    answers = [combined(parts[n : n + len(rungs)]) for n in range(0, len(parts), len(rungs))]
     estimate(run, None, sweep, answers)

@@ -36,6 +36,10 @@ class SearchProgress:
         self._console: Console | None = None
         self._bar: Progress | None = None
 
+    def __reduce__(self) -> str:
+        """Name it to another process, which has its own: flows are sent to workers."""
+        return "progress"
+
     def show(self) -> None:
         """From now on, draw on standard error."""
         self._console = Console(stderr=True, highlight=False)

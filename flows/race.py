@@ -9,7 +9,7 @@ from mergelib.racing import rung_sizes, survivors
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.tables import Answered, combined, responses_table
-from tasks.candidates import answered
+from tasks.side_by_side import Question, all_answered
 
 
 def evaluations_in(search: Search) -> int:
@@ -40,10 +40,19 @@ def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[An
     racers = sorted(first.values()) if settings else list(range(len(recipes)))
     for rung, asked in enumerate(judge.rungs):
         stage = "search" if settings is None else f"rung {rung + 1}"
-        for individual in racers:
-            progress.at(f"generation {generation + 1}: candidate {individual + 1}")
-            label = f"{generation + 1}.{individual + 1}" + (f" {stage}" if settings else "")
-            parts[individual].append(answered(run, recipes[individual], asked, label, stage))
+        questions = [
+            Question(
+                recipes[individual],
+                asked,
+                f"{generation + 1}.{individual + 1}" + (f" {stage}" if settings else ""),
+                stage,
+                f"generation {generation + 1}: candidate {individual + 1}",
+            )
+            for individual in racers
+        ]
+        answers = all_answered(run, questions, progress.at)
+        for individual, answer in zip(racers, answers, strict=True):
+            parts[individual].append(answer)
         if settings is not None:
             so_far = [combined(parts[individual]) for individual in racers]
             fitness = judge.fitness(responses_table(so_far), [one.model for one in so_far])
@@ -75,8 +84,9 @@ def challenge(
     further = judge.further()
     if row is None or not any(further.values()):
         return raced
-    label = f"{generation + 1}.{row + 1} challenger"
-    more = answered(run, recipes[row], further, label, "challengers")
+    label, what = f"{generation + 1}.{row + 1} challenger", "the best meets the incumbent"
+    question = Question(recipes[row], further, label, "challengers", what)
+    (more,) = all_answered(run, [question], lambda _: None)
     if more.evaluation["status"] != "ok":
         return raced
     return [*raced[:row], combined([raced[row], more]), *raced[row + 1 :]]

@@ -52,7 +52,7 @@ def configure(store: Path) -> None:
     if (standing := _standing_server(store)) is not None:
         os.environ.setdefault("PREFECT_API_URL", standing)
     if "PREFECT_API_URL" not in os.environ:
-        home = _hidden(store) / "prefect"
+        home = home_of(store)
         home.mkdir(parents=True, exist_ok=True)
         settings |= {**_SETTINGS, "PREFECT_HOME": str(home)}
     for name, value in settings.items():
@@ -68,6 +68,11 @@ def _standing_server(store: Path) -> str | None:
     """The address of the server that `mergeflow ui` runs for this store."""
     note = living(server_of(store))
     return None if note is None else str(note["api"])
+
+
+def home_of(store: Path) -> Path:
+    """Where the embedded server of a store keeps its database."""
+    return _hidden(store) / "prefect"
 
 
 def remember_server(store: Path) -> None:

@@ -31,7 +31,6 @@ from mergelib.merging.resident import DTYPES, ResidentModel
 from mergelib.recipes import canonical_digest
 from mergelib.sections.comparison import Comparison
 from mergelib.tables import response_matrix
-from mergelib.workbench import SMALL
 
 COMPARISON_SCHEMA = pa.schema(
     {
@@ -188,10 +187,9 @@ class Contest:
             reason = " ".join(str(error).split())[:200]
             where = f"models.{model}: {checkpoint.reference}"
             raise InputError(f"{where}: cannot be opened: {reason}") from error
-        if compute.threads != "auto":
-            torch.set_num_threads(compute.threads)
-        elif resident.parameter_count < SMALL:
-            torch.set_num_threads(1)
+        threads = compute.threads_for(resident.parameter_count)
+        if threads is not None:
+            torch.set_num_threads(threads)
         if compute.engine == "vllm":
             dtypes, trust = (
                 (self.dtype(model), self._own_dtype(model)),

@@ -39,6 +39,9 @@ _MAY_CHANGE = (
     "deciding_items",
     "compute.cache_gib",
     "compute.seconds_per_candidate",
+    "compute.runner",
+    "compute.workers",
+    "compute.cluster",
 )
 """Keys that may differ when a run goes on; generations may only be raised."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.answering import Answerer, texts_together
 from mergelib.benchmarks.chat import chat_template_of
 from mergelib.benchmarks.engines import device_of, dtype_of, open_answerer, why_not
 from mergelib.benchmarks.items import Benchmark
@@ -37,9 +37,6 @@ from mergelib.sections.evolution import Stop
 from mergelib.sections.objectives import Constraint
 from mergelib.space import Space
 from mergelib.time_limit import TimeLimit
-
-SMALL = 10_000_000
-"""Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
 class Workbench:
@@ -158,10 +155,9 @@ class Workbench:
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{first.reference}: cannot be opened: {reason}") from error
-        if self.search.compute.threads != "auto":
-            torch.set_num_threads(self.search.compute.threads)
-        elif resident.parameter_count < SMALL:
-            torch.set_num_threads(1)
+        threads = self.search.compute.threads_for(resident.parameter_count)
+        if threads is not None:
+            torch.set_num_threads(threads)
         # What is loaded by now stays: walking through it took longer than a merge.
         gc.unfreeze()
         gc.collect()
@@ -207,7 +203,7 @@ class Workbench:
         # All models answer in the first one's architecture, with its tokenizer.
         host = next(iter(self.checkpoints.values())).answering_digest
         compute = self.search.compute
-        batch = self._answerer(self._resident).batch
+        batch = texts_together(compute.batch)
         settings = [host, self.device.split(":")[0], self.dtype, batch, compute.merging]
         settings += [compute.engine, compute.quantization]
         return canonical_digest([self.model_digest(model), items, settings])
@@ -257,6 +253,16 @@ class Workbench:
         except (RuntimeError, AssertionError) as error:
             raise InputError(why_not(self.search, error)) from error
         return notes
+
+    def release(self) -> None:
+        """Free the memory of models; they are loaded again when they are next needed."""
+        for name in ("_resident", "_resident_of_merges", "_merger", "_fast"):
+            self.__dict__.pop(name, None)
+        self._answerers.clear()
+        gc.unfreeze()
+        gc.collect()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
 
     def evaluate(self, model: str, asked: Asked) -> Evaluation:
         """Merge a model in memory and let it answer items.

@@ -1,6 +1,7 @@
 """Merge a model in memory and let it answer: the one task that costs."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import Task, task
 from prefect.client.schemas.objects import State, TaskRun
@@ -67,8 +68,15 @@ def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answ
         SearchError: too many merges in a row failed, or an endpoint did.
         KeyboardInterrupt: the search was interrupted or cancelled.
     """
-    bench = run.workbench()
     state = answer(str(run.folder), model, asked, label, return_state=True)
+    return entered(run, model, asked, label, stage, state)
+
+
+def entered(
+    run: Run, model: str, asked: Asked, label: str, stage: str, state: State[Any]
+) -> Answered:
+    """Enter in the run's journal what came of letting a model answer; see `answered`."""
+    bench = run.workbench()
     digest, reused = bench.model_digest(model), state.name == "Cached"
     if state.is_completed():
         evaluation: Evaluation = state.result()

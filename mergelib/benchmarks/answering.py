@@ -58,6 +58,11 @@ class _Prepared:
     repeats: list[list[int]]
 
 
+def texts_together(batch: int | str) -> int:
+    """How many texts are written together, by what the search file says."""
+    return _AUTO_BATCH if batch == "auto" else int(batch)
+
+
 class Answerer:
     """Asks a resident model; the weights may change between calls.
 
@@ -87,7 +92,7 @@ class Answerer:
         self._quantised = None if quantization is None else QuantisedModel(resident, quantization)
         model = resident.model if self._quantised is None else self._quantised.model
         on_cpu = model.device.type == "cpu"
-        self.batch = _AUTO_BATCH if batch == "auto" else int(batch)
+        self.batch = texts_together(batch)
         reference_batch = self.batch
         if batch == "auto" and not on_cpu:
             reference_batch = _AUTO_BATCH_REFERENCE_GPU

@@ -1,10 +1,14 @@
 """The section `compute` of a search file: where and how models are merged and answer."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mergelib.sections.fields import AutoOrCount, Section
+
+_SMALL = 10_000_000
+"""Below so many parameters, handing work to a second thread costs more than it saves."""
 
 
 class Compute(Section):
@@ -45,6 +49,20 @@ class Compute(Section):
         "failed; larger sets of items have more time, in proportion",
     )
 
+    runner: Literal["local", "dask", "ray"] = Field(
+        "local",
+        description="Who lets candidates answer: this process, or worker processes of Dask or Ray",
+    )
+    workers: int = Field(
+        1, ge=1, le=4096, description="Worker processes, each with a resident model of its own"
+    )
+    cluster: str | None = Field(
+        None,
+        min_length=1,
+        description="Address of a Dask scheduler or a Ray head that is running already; by default "
+        "the workers are started on this machine",
+    )
+
     @model_validator(mode="after")
     def _engine_can(self) -> Self:
         if self.engine != "vllm":
@@ -59,3 +77,36 @@ class Compute(Section):
                 "for itself; allowed with it: auto, cpu"
             )
         return self
+
+    @model_validator(mode="after")
+    def _runner_fits(self) -> Self:
+        if self.runner == "local" and self.workers > 1:
+            raise ValueError(
+                f"compute.workers: {self.workers}, but the runner local is this one process; give "
+                "runner: dask or runner: ray, or workers: 1"
+            )
+        if self.runner == "local" and self.cluster is not None:
+            raise ValueError(
+                f"compute.cluster: {self.cluster} is of no use to the runner local; give runner: "
+                "dask or runner: ray"
+            )
+        if self.runner != "local" and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"compute.device: {self.device} names one GPU, and each worker is given its own; "
+                "give auto or cuda"
+            )
+        return self
+
+    def threads_for(self, parameters: int) -> int | None:
+        """How many threads of a CPU answer in one process; None for as many as torch likes.
+
+        Args:
+            parameters: of the model.
+        """
+        if self.threads != "auto":
+            return self.threads
+        if parameters < _SMALL:
+            return 1
+        if self.runner == "local" or self.cluster is not None:
+            return None
+        return max(1, (os.cpu_count() or 1) // self.workers)

@@ -1,0 +1,75 @@
+"""Candidates answer in worker processes: the same search, to the bit, whoever answers."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.runners import check_runner
+from mergelib.errors import InputError
+from mergelib.runs import Run
+from mergelib.sections.compute import Compute
+from tests.conftest import small_search
+from tests.flows.conftest import run_search
+from tests.flows.test_evolve import decided
+
+
+def _search_by(runner: str, store: Path) -> Run:
+    pytest.importorskip(f"prefect_{runner}", reason=f"mergeflow[{runner}] is not installed")
+    content = small_search()
+    content["compute"] = {"runner": runner, "workers": 2}
+    return run_search(content, store)
+
+
+def _answered(run: Run) -> list[tuple[str, str]]:
+    """The journal's evaluations in its order, without what may differ."""
+    return [(event["key"], event["stage"]) for event in run.events()]
+
+
+def test_ray_gives_the_same_search(finished: Run, tmp_path: Path) -> None:
+    run = _search_by("ray", tmp_path)
+    assert decided(run) == decided(finished)
+    assert _answered(run) == _answered(finished)
+    winner = "winner/model.safetensors"
+    assert run.path(winner).read_bytes() == finished.path(winner).read_bytes()
+
+
+def test_dask_gives_the_same_search_though_a_worker_is_killed(
+    finished: Run, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_one(journal: Path) -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not killed:
+            time.sleep(0.02)
+            if journal.exists() and len(journal.read_bytes().splitlines()) >= 2:
+                worker = next(child for child in _workers() if child.cpu_times().user > 1)
+                worker.kill()
+                killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill_one, args=(tmp_path / "small" / "journal.jsonl",))
+    killer.start()
+    run = _search_by("dask", tmp_path)
+    killer.join()
+    assert killed
+    assert decided(run) == decided(finished)
+    assert _answered(run) == _answered(finished)
+    assert json.loads(run.path("ledger.json").read_text())["answered_twice"] == 0
+    assert not [child for child in _workers() if child.is_running()]
+
+
+def _workers() -> list[psutil.Process]:
+    """The worker processes that Dask has started from here."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_runner_that_is_not_installed_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.runners.find_spec", lambda name: None)
+    check_runner(Compute())
+    with pytest.raises(InputError, match=r"compute\.runner: ray .* pip install 'mergeflow\[ray\]'"):
+        check_runner(Compute(runner="ray"))
