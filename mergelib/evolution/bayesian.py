@@ -58,13 +58,16 @@ def ask(state: State) -> list[Genome]:
     pool = _pool(processes, y, rng)
     posteriors = [process.at(pool) for process in processes]
     reference = _reference(y)
+    free = np.ones(len(pool), dtype=np.bool_)
     chosen: list[Genome] = []
     done = state["generation"] * state["population"]
     for number in range(done, done + state["population"]):
         bounds = np.stack([p.mean + kappa(number) * p.deviation for p in posteriors], axis=1)
         direction = np.abs(rng.standard_normal(y.shape[1])) + 1e-9
         worth = scalarised(bounds, reference, direction / np.linalg.norm(direction))
-        row = int(np.argmax(worth))
+        row = int(np.argmax(np.where(free, worth, -np.inf)))
+        # Clipped to the box, several points of the pool may be one.
+        free &= (pool != pool[row]).any(axis=1)
         posteriors = [posterior.assuming(row) for posterior in posteriors]
         chosen.append(pool[row].tolist())
     return chosen

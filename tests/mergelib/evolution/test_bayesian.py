@@ -76,6 +76,15 @@ def test_a_population_by_turns_exploits_and_explores() -> None:
     assert asked.deviation[0] < asked.deviation[3]
 
 
+def test_no_genome_is_asked_twice_in_a_generation() -> None:
+    """All that exploit would otherwise choose the one place where the process is highest."""
+    state = bayesian.start(3, 12, 0, [])
+    for _ in range(4):
+        genomes = bayesian.ask(state)
+        assert len(set(map(tuple, genomes))) == 12
+        state = bayesian.tell(state, genomes, _sphere(genomes))
+
+
 def test_small_populations_take_turns_over_generations() -> None:
     """Otherwise a population of two would never look where little is known."""
     state = {**_after(3), "population": 2}
