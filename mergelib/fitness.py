@@ -168,13 +168,15 @@ class Judge:
         }
 
     def further(self) -> dict[str, list[str]]:
-        """What the challenger of an incumbent is asked: as many more items as there are anchors.
+        """What the challenger of an incumbent is asked: half as many more items as anchors.
 
         They are drawn from the other end of the order that `unseen` draws from, so that the items
         that decide between finalists have chosen none of them, as long as the pool has enough.
         """
         return {
-            name: self._in_order(name, others[::-1][: len(self._scales[name].anchors)])
+            name: self._in_order(
+                name, others[::-1][: math.ceil(len(self._scales[name].anchors) / 2)]
+            )
             for name, others in self._shuffled_others().items()
         }
 

@@ -3,7 +3,7 @@
 Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016): the candidates of a
 generation are asked nested sets of the anchor items, and after each set the better share goes on.
 Who is ahead at the end challenges the incumbent, the best of the generations before: it is asked
-as many items again, and the two are compared on the items that both have answered
+half as many items again, and the two are compared on the items that both have answered
 (`mergelib.fitness.Judge.overtakes`).
 """
 
