@@ -62,6 +62,15 @@ def test_a_models_answers_are_kept_for_the_next_comparison(store: Path) -> None:
     assert states_of("base, zoo_ja")[-1] == "Completed"
 
 
+def test_a_benchmark_by_another_name_has_its_answers_too(store: Path) -> None:
+    few = {"benchmark": str(DATA / "benchmarks" / "zoo_ja.yaml"), "search_items": 3}
+    few |= {"fresh_items": 2}
+    for name in ("once", "again"):
+        asked = comparison(ZOO / "ja", benchmarks=[{**few, "name": name}])
+        (row,) = pq.read_table(Path(compare(asked, str(store))) / "comparison.parquet").to_pylist()
+        assert (row["benchmark"], row["items"], row["not_scored"]) == (name, 5, 0)
+
+
 def test_a_run_folder_brings_its_winner_and_its_fresh_items(finished: Run, store: Path) -> None:
     of_run = parse_comparison({"models": [str(ZOO / "math"), str(finished.folder)]}, "test")
     folder = Path(compare(of_run, str(store), "winner"))

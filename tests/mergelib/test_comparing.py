@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from mergelib.benchmarks.answering import texts_together
 from mergelib.comparing import Contest
 from mergelib.errors import InputError
 from mergelib.sections.comparison import Comparison
 
 
-def _contest(data: Path, *benchmarks: dict[str, Any]) -> Contest:
-    content = {"models": [str(data / "zoo" / "ja")], "benchmarks": benchmarks}
+def _contest(data: Path, *benchmarks: dict[str, Any], **compute: Any) -> Contest:
+    content = {"models": [str(data / "zoo" / "ja")], "benchmarks": benchmarks, "compute": compute}
     return Contest(Comparison.model_validate(content), None)
 
 
@@ -31,3 +32,17 @@ def test_a_chat_template_that_no_model_has_is_refused(data: Path) -> None:
     task = str(data / "benchmarks" / "zoo_ja.yaml")
     with pytest.raises(InputError, match="benchmarks.0.chat_template: no tokenizer of"):
         _contest(data, {"benchmark": task, "chat_template": True})
+
+
+def test_what_a_part_is_kept_by(data: Path) -> None:
+    choice = {"benchmark": str(data / "benchmarks" / "zoo_ja.yaml"), "search_items": 5}
+
+    def digest(name: str, **compute: Any) -> str:
+        contest = _contest(data, choice | {"name": name}, **compute)
+        return contest.part_digest(next(contest.parts()))
+
+    # Its answers are found by the benchmark's name.
+    assert digest("ja") != digest("japanese")
+    written_out = texts_together("auto")
+    assert digest("ja") == digest("ja", batch=written_out)
+    assert digest("ja") != digest("ja", batch=written_out + 1)
