@@ -8,7 +8,7 @@ import pytest
 from mergelib.benchmarks.answering import texts_together
 from mergelib.comparing import Contest
 from mergelib.errors import InputError
-from mergelib.sections.comparison import Comparison
+from mergelib.sections.comparison import Comparison, parse_comparison
 
 
 def _contest(data: Path, *benchmarks: dict[str, Any], **compute: Any) -> Contest:
@@ -46,3 +46,30 @@ def test_what_a_part_is_kept_by(data: Path) -> None:
     written_out = texts_together("auto")
     assert digest("ja") == digest("ja", batch=written_out)
     assert digest("ja") != digest("ja", batch=written_out + 1)
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        ({"runner": "ray"}, "compute.runner: a comparison answers in this one process; leave it"),
+        (
+            {"runner": "dask", "workers": 2, "cluster": "tcp://a:1"},
+            "compute.runner, compute.workers, compute.cluster: a comparison answers in this one",
+        ),
+        (
+            {"merging": "mergekit"},
+            "compute.merging: a comparison has no candidates to merge; leave",
+        ),
+        ({"cache_gib": 1}, "compute.cache_gib: a comparison has no candidates to merge; leave"),
+        (
+            {"runner": "dask", "seconds_per_candidate": 9},
+            "compute.runner: a comparison answers in this one process; leave it out; "
+            "compute.seconds_per_candidate: a comparison has no candidates to merge; leave it out",
+        ),
+    ],
+)
+def test_what_a_comparison_would_ignore_is_refused(compute: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_comparison({"models": ["any"], "compute": compute}, "compare")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"compare: {said}")
