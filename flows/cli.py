@@ -181,21 +181,15 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     console.print(f"  {startup.finish()}", soft_wrap=True)
     # Prefect reads its settings when it is first imported: not before these lines.
     from flows.evolve import evolve as evolve_flow
-    from flows.interrupts import was_interrupted
+    from flows.interrupts import resumable
     from flows.progress import progress
     from flows.server import wait_until_recorded
 
     progress.show()
     # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with NotFull(store):
-            evolve_flow(search, str(store))
-    except BaseException as error:
-        if not was_interrupted(error):
-            raise
-        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
-        raise typer.Exit(130) from None
+    with resumable(store):
+        evolve_flow(search, str(store))
     print_result(run, console)
     wait_until_recorded()
 

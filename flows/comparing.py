@@ -1,15 +1,15 @@
 """`mergeflow compare`: the command around the flow."""
 
 import re
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 
 from mergelib.comparing import open_contest
 from mergelib.errors import InputError
+from mergelib.files import NotFull
 from mergelib.search_file import apply_override
 from mergelib.sections.comparison import NAME, parse_comparison
 
@@ -43,19 +43,22 @@ def run_comparison(
     for note in contest.notes:
         console.print(f"  note: {note}", soft_wrap=True)
 
-    from flows.server import configure, reap_servers, wait_until_recorded
+    from flows.startup import Startup
 
-    reap_servers(store)
-    configure(store)
+    # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with NotFull(store):
+        startup = Startup(store)
     # Prefect reads its settings when it is first imported: not before this line.
-    from flows.compare import compare, print_comparison
-    from flows.progress import progress
+    from flows.interrupts import resumable
+    from flows.server import wait_until_recorded
 
-    progress.show()
-    try:
+    with resumable(store):
+        console.print(f"  {startup.finish()}", soft_wrap=True)
+        from flows.compare import compare, print_comparison
+        from flows.progress import progress
+
+        progress.show()
         folder = compare(comparison, str(store), name)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
-        raise typer.Exit(130) from None
     print_comparison(Path(folder), console)
     wait_until_recorded()

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from flows.evolve import evolve
 from flows.quiet import be_quiet
+from flows.runners import check_runner
 from mergelib.nights import tonight
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -40,8 +41,11 @@ def nightly(
     """
     be_quiet()
     search = with_absolute_paths(search, Path.cwd())
+    check_runner(search.compute)
     run = Run.of(search, Path(store))
-    open_workbench(search, run.models)
+    run.check_free()
+    contents = open_workbench(search, run.models).contents
     # Interrupted and run again, a flow run keeps the moment that it was scheduled for.
     scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
-    return evolve(tonight(run, search, scheduled.date().isoformat(), hours), store)
+    night = scheduled.date().isoformat()
+    return evolve(tonight(run, search, contents, night, hours), store)

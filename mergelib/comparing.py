@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mergelib.benchmarks.answering import Answerer
+from mergelib.benchmarks.answering import Answerer, texts_together
 from mergelib.benchmarks.chat import chat_template_of
 from mergelib.benchmarks.engines import device_of
 from mergelib.benchmarks.handing_over import HandedOver
@@ -146,12 +146,16 @@ class Contest:
                     yield Part(model, name, ids[first : first + _PART])
 
     def part_digest(self, part: Part) -> str:
-        """What decides a part's answers: the model's and the items' contents, how they are made."""
+        """What decides a part's answers: the model's and the items' contents, how they are made.
+
+        The benchmark's name too, since the answers are found in an evaluation by it.
+        """
         items = [item.digest for item in self.benchmarks[part.benchmark].find(part.items)]
-        compute = self.comparison.compute
-        settings = [self.device.split(":")[0], self.dtype(part.model), compute.batch]
+        compute, batch = self.comparison.compute, texts_together(self.comparison.compute.batch)
+        settings = [self.device.split(":")[0], self.dtype(part.model), batch]
         settings += [compute.engine, compute.quantization]
-        return canonical_digest([self.checkpoints[part.model].fingerprint, items, settings])
+        model = self.checkpoints[part.model].fingerprint
+        return canonical_digest([model, {part.benchmark: items}, settings])
 
     def answer(self, part: Part) -> Evaluation:
         """Let a model answer some items.

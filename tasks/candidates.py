@@ -3,28 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, task
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import exponential_backoff
+from prefect import task
+from prefect.client.schemas.objects import State
 
 from mergelib.errors import InputError
 from mergelib.evaluation import Asked, Evaluation
 from mergelib.runs import Run
 from mergelib.tables import Answered
-from mergelib.transient import is_transient
 from tasks.caching import ANSWER_VERSION, key_from
 from tasks.failures import checked, evaluation_of
 from tasks.naming import name_by_score, named_by_model
 from tasks.results import SealedEvaluation, hold
+from tasks.retries import DELAYS, RETRIES, may_pass
 
 
 def _digest(run: str, model: str, asked: Asked, label: str) -> str:
     return Run(Path(run)).workbench().evaluation_digest(model, asked)
-
-
-def _may_pass(_task: Task[..., Evaluation], _run: TaskRun, state: State[Evaluation]) -> bool:
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, BaseException) and is_transient(error)
 
 
 @task(
@@ -32,9 +26,9 @@ def _may_pass(_task: Task[..., Evaluation], _run: TaskRun, state: State[Evaluati
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
     result_serializer=SealedEvaluation(),
-    retries=3,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=_may_pass,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_pass,
 )
 def answer(run: str, model: str, asked: Asked, label: str) -> Evaluation:
     """Let a model answer items.

@@ -12,6 +12,7 @@ from mergelib.tables import Answered
 from tasks.caching import ANSWER_VERSION, key_from
 from tasks.naming import name_by_score
 from tasks.results import SealedEvaluation, hold
+from tasks.retries import DELAYS, RETRIES, may_pass
 
 
 def _digest(run: str, comparison: Comparison, part: Part, label: str) -> str:
@@ -23,6 +24,9 @@ def _digest(run: str, comparison: Comparison, part: Part, label: str) -> str:
     cache_key_fn=key_from(ANSWER_VERSION, _digest),
     persist_result=True,
     result_serializer=SealedEvaluation(),
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_pass,
 )
 def answer_part(run: str, comparison: Comparison, part: Part, label: str) -> Evaluation:
     """Let a model answer some items of a benchmark.

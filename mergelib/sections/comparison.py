@@ -1,8 +1,8 @@
 """What a comparison of models may say; the type of the flow's parameter and of its form."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from mergelib.errors import InputError
 from mergelib.faults import one_line_each
@@ -12,6 +12,12 @@ from mergelib.sections.objectives import BenchmarkChoice
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What a comparison's folder may be called, as a search's."""
+
+_OF_SEARCHES = {
+    "a comparison answers in this one process": ("runner", "workers", "cluster"),
+    "a comparison has no candidates to merge": ("merging", "cache_gib", "seconds_per_candidate"),
+}
+"""Keys of `compute` that would do nothing here, by the reason."""
 
 
 class Comparison(Section):
@@ -37,6 +43,21 @@ class Comparison(Section):
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the models; only if you trust it"
     )
+
+    @model_validator(mode="after")
+    def _compute_is_of_use(self) -> Self:
+        fields = Compute.model_fields
+        refused = []
+        for reason, keys in _OF_SEARCHES.items():
+            given = [key for key in keys if getattr(self.compute, key) != fields[key].default]
+            if given:
+                names = ", ".join(f"compute.{key}" for key in given)
+                refused.append(
+                    f"{names}: {reason}; leave {'it' if len(given) == 1 else 'them'} out"
+                )
+        if refused:
+            raise ValueError("; ".join(refused))
+        return self
 
 
 def parse_comparison(document: Any, where: str) -> Comparison:

@@ -2,19 +2,29 @@
 
 import json
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from flows.compare import compare
+from mergelib.comparing import Contest, Part
 from mergelib.errors import InputError
+from mergelib.evaluation import Evaluation
 from mergelib.intervals import paired_difference, wilson
 from mergelib.runs import Run
 from mergelib.sections.comparison import Comparison, parse_comparison
+from tasks.caching import ANSWER_VERSION
+from tasks.comparing import answer_part
 from tests.conftest import DATA
+from tests.flows.test_cli import COMMAND, environment
 from tests.flows.test_showing import of_server
 
 ZOO = DATA / "zoo"
@@ -60,6 +70,57 @@ def test_a_models_answers_are_kept_for_the_next_comparison(store: Path) -> None:
     compare(comparison(ZOO / "ja", ZOO / "base"), str(store), "two")
     assert states_of("ja, zoo_ja")[-1] == "Cached"
     assert states_of("base, zoo_ja")[-1] == "Completed"
+
+
+def test_a_benchmark_by_another_name_has_its_answers_too(store: Path) -> None:
+    few = {"benchmark": str(DATA / "benchmarks" / "zoo_ja.yaml"), "search_items": 3}
+    few |= {"fresh_items": 2}
+    for name in ("once", "again"):
+        asked = comparison(ZOO / "ja", benchmarks=[{**few, "name": name}])
+        (row,) = pq.read_table(Path(compare(asked, str(store))) / "comparison.parquet").to_pylist()
+        assert (row["benchmark"], row["items"], row["not_scored"]) == (name, 5, 0)
+
+
+def test_memory_that_is_taken_for_a_moment_is_asked_for_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, taken = Contest.answer, [torch.OutOfMemoryError("taken"), ConnectionError("away")]
+
+    def answer(contest: Contest, part: Part) -> Evaluation:
+        if taken:
+            raise taken.pop()
+        return whole(contest, part)
+
+    monkeypatch.setattr(Contest, "answer", answer)
+    monkeypatch.setattr(answer_part, "retry_delay_seconds", [0.0])
+    folder = Path(compare(comparison(ZOO / "math", seed=1), str(store), "crowded"))
+    (row,) = pq.read_table(folder / "comparison.parquet").to_pylist()
+    assert (row["items"], row["not_scored"], taken) == (70, 0, [])
+
+
+def test_interrupting_a_comparison_says_how_to_go_on(tmp_path: Path) -> None:
+    benchmarks = [f"--benchmark={DATA / 'benchmarks' / name}.yaml" for name in ("zoo_ja", "zoo_de")]
+    models = [str(ZOO / name) for name in ("base", "math", "ja", "de")]
+    process = subprocess.Popen(
+        [*COMMAND, "compare", *models, *benchmarks, "--store", str(tmp_path)],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    answers = tmp_path / ".mergeflow" / "results" / ANSWER_VERSION
+    while process.poll() is None and not any(answers.glob("*")):
+        time.sleep(0.02)
+    # Ctrl-C at a terminal reaches the server too, which must be there to the end.
+    (server,) = psutil.Process(process.pid).children()
+    server.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    since = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
+    # Without it the command asks for it for a minute.
+    assert time.monotonic() - since < 30
 
 
 def test_a_run_folder_brings_its_winner_and_its_fresh_items(finished: Run, store: Path) -> None:

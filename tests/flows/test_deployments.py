@@ -14,8 +14,10 @@ from prefect.utilities.templating import apply_values
 
 from flows.deployments import POOL, write_deployments
 from flows.nightly import nightly
+from mergelib.errors import InputError
 from mergelib.runs import Run
 from mergelib.search import parse_search
+from mergelib.sections.compute import Compute
 from tests.conftest import DATA, small_search
 
 ROOT = DATA.parent
@@ -88,3 +90,17 @@ def test_a_night_ends_at_its_budget_and_another_goes_on(tmp_path: Path) -> None:
     nightly(search, str(tmp_path))
     assert run.finished_generations() == 2
     assert run.json("ledger.json")["answered_twice"] == 0
+
+
+def test_a_night_that_is_refused_has_no_limits_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = parse_search(small_search() | {"name": "refused"}, "test")
+    run = Run.of(search, tmp_path)
+    with run.lock(), pytest.raises(InputError, match="refused is in use by process "):
+        nightly.fn(search, str(tmp_path))
+    handed_out = search.model_copy(update={"compute": Compute(runner="ray")})
+    monkeypatch.setattr("flows.runners.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="compute.runner: ray is not installed"):
+        nightly.fn(handed_out, str(tmp_path))
+    assert [file.name for file in run.folder.iterdir()] == [".lock"]

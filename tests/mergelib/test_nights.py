@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mergelib.errors import InputError
 from mergelib.files import write_json, write_text
 from mergelib.nights import tonight
 from mergelib.runs import Run
@@ -26,7 +29,7 @@ def finish_generations(run: Run, count: int, seconds: float) -> None:
 
 
 def limits(run: Run, asked: Search, night: str) -> tuple[int, float | None]:
-    evolution = tonight(run, asked, night, hours=2.0).evolution
+    evolution = tonight(run, asked, {}, night, hours=2.0).evolution
     return evolution.generations, evolution.stop.hours
 
 
@@ -51,6 +54,20 @@ def test_a_night_that_is_begun_again_has_no_new_budget(tmp_path: Path) -> None:
 def test_a_limit_of_the_whole_search_holds(tmp_path: Path) -> None:
     run = Run(tmp_path)
     finish_generations(run, 3, seconds=3600)
-    night = tonight(run, search(hours=2.5, target=0.9), "2026-01-02", hours=2.0)
+    night = tonight(run, search(hours=2.5, target=0.9), {}, "2026-01-02", hours=2.0)
     assert night.evolution.stop.hours == 2.5
     assert night.evolution.stop.target == 0.9
+
+
+def test_a_search_that_the_run_cannot_go_on_with_is_refused_before_its_limits_are_fixed(
+    tmp_path: Path,
+) -> None:
+    run, asked = Run(tmp_path), search()
+    run.prepare(tonight(run, asked, {}, "2026-01-01", hours=2.0), {})
+    finish_generations(run, 4, seconds=3600)
+    other = asked.model_copy(update={"seed": asked.seed + 1})
+    with pytest.raises(InputError, match="^seed: the run in "):
+        tonight(run, other, {}, "2026-01-02", hours=2.0)
+    assert list(run.json("nights.json")) == ["2026-01-01"]
+    # More generations than the file names, which are those of one night, are no obstacle.
+    assert limits(run, asked, "2026-01-02") == (7, 3.0)
