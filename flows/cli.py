@@ -162,13 +162,16 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
 
     check_runner(search.compute)
 
+    # There is a server to be ended from here on. Prefect ends a flow on SIGTERM, and then sends it
+    # again to what handled it before.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with NotFull(store):
         startup = Startup(store)
-    if not (store / search.name / "report.html").exists():
-        startup.begin()
     try:
+        if not (store / search.name / "report.html").exists():
+            startup.begin()
         finished = _is_checked_and_finished(search, store)
-    except InputError:
+    except BaseException:
         startup.undo()
         raise
     from flows.result import print_result
@@ -186,8 +189,6 @@ def _evolve(search_file: Path, store: Path, overrides: list[str]) -> None:
     from flows.server import wait_until_recorded
 
     progress.show()
-    # Prefect ends a flow on SIGTERM, and then sends it again to what handled it before.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with resumable(store):
         evolve_flow(search, str(store))
     print_result(run, console)

@@ -84,6 +84,19 @@ def remember_server(store: Path) -> None:
                 write_json(_hidden(store) / "servers" / f"{os.getpid()}.json", note)
 
 
+def forget_server(store: Path) -> bool:
+    """Take back what `remember_server` noted: the server has been ended.
+
+    Returns:
+        Whether no other process has noted one for this store.
+    """
+    folder = _hidden(store) / "servers"
+    (folder / f"{os.getpid()}.json").unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+    return not folder.exists()
+
+
 def reap_servers(store: Path) -> None:
     """End embedded servers whose client was killed and could not end them."""
     for file in (_hidden(store) / "servers").glob("*.json"):

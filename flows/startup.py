@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.server import configure, home_of, reap_servers, remember_server
+import httpx
+
+from flows.server import configure, forget_server, home_of, reap_servers, remember_server
 
 
 class Startup:
@@ -34,7 +36,7 @@ class Startup:
         configure(store)
 
     def begin(self) -> None:
-        """Start the server; this returns when its process is about to run."""
+        """Start the server; this returns when its process is there and noted, to be reaped."""
         if "PREFECT_API_URL" in os.environ:
             return
         # Prefect is imported here, as two threads that import can wait for each other.
@@ -43,11 +45,18 @@ class Startup:
         self._server = SubprocessASGIServer()
         self._thread = threading.Thread(target=self._start, daemon=True)
         self._thread.start()
+        self._wait_for_process()
+        remember_server(self._store)
+
+    def _wait_for_process(self) -> None:
+        assert self._thread is not None
+        while self._thread.is_alive() and self._server.server_process is None:
+            time.sleep(0.01)
 
     def _start(self) -> None:
         since = time.perf_counter()
         # If it cannot start, Prefect tries again when it first needs it, and says why.
-        with spared_from_interrupts(), suppress(RuntimeError):
+        with spared_from_interrupts(), suppress(RuntimeError, httpx.HTTPError):
             self._server.start()
             self._seconds = time.perf_counter() - since
 
@@ -71,15 +80,15 @@ class Startup:
         return f"Prefect: server started in {self._seconds:.1f} s; waited {waited:.1f} s for it"
 
     def undo(self) -> None:
-        """Leave nothing behind: the search was refused."""
+        """Leave nothing behind: the search was refused, or interrupted before it began."""
         if self._thread is not None:
-            while self._thread.is_alive() and self._server.server_process is None:
-                time.sleep(0.01)
+            self._wait_for_process()
             if self._server.server_process is not None:
                 self._server.server_process.terminate()
                 self._server.server_process.wait()
+        alone = forget_server(self._store)
         for folder in self._made:
-            if folder == home_of(self._store):
+            if alone and folder == home_of(self._store):
                 shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.rmdir()

@@ -5,6 +5,7 @@ subflow, and with them the resident models, so the cluster is started here and t
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -129,6 +130,14 @@ def _pinned(number: int, gpus: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": names[number % gpus]}
 
 
+def _share(workers: int, gpus: int) -> float:
+    """The part of a GPU that each worker asks for, so that all of them find room; 0 without GPUs.
+
+    Ray puts a part on one GPU and never over two, so that the fullest one decides.
+    """
+    return 1 / math.ceil(workers / gpus) if gpus else 0
+
+
 @contextmanager
 def _ray(compute: Compute, gpus: int) -> Iterator[TaskRunner[Any]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -151,8 +160,11 @@ def _ray(compute: Compute, gpus: int) -> Iterator[TaskRunner[Any]]:
             **own,
             **quiet,
         )
+    # Those of the cluster: this machine may have none. Ray hides GPUs from who asks for none.
+    asked = compute.device not in ("cpu", "mps") or compute.engine == "vllm"
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if asked else 0
     # `max_calls` keeps a process that has a GPU, and with it the model, for the next candidate.
-    share = min(1.0, gpus / compute.workers)
+    share = _share(compute.workers, gpus)
     options = {"num_cpus": 1, "num_gpus": share, "max_calls": 0, "max_retries": 0}
     try:
         with remote_options(**options):

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from mergelib.errors import InputError, unknown
-from mergelib.ledger import is_reported
 from mergelib.runs import Run
+from mergelib.stopping import is_finished
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Store:
 
     @cached_property
     def unfinished(self) -> set[str]:
-        """The runs that have no report yet, or were extended since."""
+        """The runs that have no report yet, or have generations to ask for again."""
         return {name for name, run in self.runs.items() if not _is_done(run)}
 
     def needed(self, kept: Kept) -> bool:
@@ -154,7 +154,10 @@ def size_of(chosen: Collection[Kept]) -> int:
 
 
 def _is_done(run: Run) -> bool:
-    return is_reported(run) and _changed(run, "search.yaml") <= _changed(run, "ledger.json")
+    try:
+        return is_finished(run)
+    except InputError:  # its models have gone, and a rule on scores had stopped it: who knows
+        return False
 
 
 def _begun(run: Run) -> float:

@@ -69,12 +69,23 @@ def answered(run: Run, model: str, asked: Asked, label: str, stage: str) -> Answ
 def entered(
     run: Run, model: str, asked: Asked, label: str, stage: str, state: State[Any]
 ) -> Answered:
-    """Enter in the run's journal what came of letting a model answer; see `answered`."""
+    """Enter in the run's journal what came of letting a model answer; see `answered`.
+
+    Raises:
+        InputError: also if a worker's `auto` settings have come out otherwise than here.
+    """
     bench = run.workbench()
     digest, reused = bench.model_digest(model), state.name == "Cached"
     if state.is_completed():
         evaluation: Evaluation = state.result()
         key = bench.evaluation_digest(model, asked)
+        if Path(state.data.metadata.storage_key).name != key:
+            raise InputError(
+                "compute.cluster: the workers answer on another device or in another type than "
+                f"this process ({bench.device}, {bench.dtype}), and its run would not find their "
+                "answers again; give a compute.device and a compute.dtype that both have, or start "
+                "the command on a machine like theirs"
+            )
         if not reused:
             hold(run.results / ANSWER_VERSION / key, state.data)
         run.journal(

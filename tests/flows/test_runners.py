@@ -1,6 +1,7 @@
 """Candidates answer in worker processes: the same search, to the bit, whoever answers."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows import workers
 from flows.runners import check_runner
 from mergelib.errors import InputError
 from mergelib.runs import Run
 from mergelib.sections.compute import Compute
+from tasks.candidates import answer, entered
 from tests.conftest import small_search
 from tests.flows.conftest import run_search
 from tests.flows.test_evolve import decided
@@ -66,6 +69,35 @@ def _workers() -> list[psutil.Process]:
     """The worker processes that Dask has started from here."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize(
+    ("number", "gpus", "share"),
+    [(2, 0, 0), (1, 4, 1), (4, 4, 1), (3, 2, 1 / 2), (4, 2, 1 / 2), (7, 2, 1 / 4)],
+)
+def test_all_workers_find_room_on_the_gpus(number: int, gpus: int, share: float) -> None:
+    assert workers._share(number, gpus) == share
+    if gpus:
+        assert gpus * int(1 / share) >= number
+
+
+def test_answers_of_another_device_or_type_are_refused(
+    finished: Run, own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of GPU workers for a head without one: each works the key out by itself."""
+    shutil.copytree(finished.folder, own_store / "small")
+    run = Run(own_store / "small")
+    bench, before = run.workbench(), len(list(run.events()))
+    asked = {name: [pool.pool("search")[0].item_id] for name, pool in bench.benchmarks.items()}
+    state = answer.with_options(result_storage=run.results)(
+        str(run.folder), bench.search.base, asked, "base", return_state=True
+    )
+    monkeypatch.setitem(vars(bench), "dtype", "bfloat16")
+    key = bench.evaluation_digest(bench.search.base, asked)
+    with pytest.raises(InputError, match=r"compute\.cluster: .* this process \(cpu, bfloat16\)"):
+        entered(run, bench.search.base, asked, "base", "search", state)
+    assert not list(run.results.rglob(key))
+    assert len(list(run.events())) == before
 
 
 def test_a_runner_that_is_not_installed_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

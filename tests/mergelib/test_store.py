@@ -28,6 +28,9 @@ def store(tmp_path, search_content):
         for key in keys:
             run.journal({"key": key})
     done = Run(tmp_path / "done")
+    for number in range(content["evolution"]["generations"]):
+        write_text(done.path(f"generations/{number:04d}.parquet"), "")
+        done.write_state(number, {}, {"seconds": 0, "items": 0})
     for name in ("report.html", "finalists.parquet"):
         write_text(done.path(name), "")
     write_json(done.path("ledger.json"), {"finished_as": finished_as(done)})
@@ -75,10 +78,27 @@ def test_what_an_unfinished_run_looks_for_is_needed(store):
     assert names(filter(store.needed, store.kept)) == ["v2/n", "v2/s", "v2/u"]
 
 
+def set_again(run, key, value):
+    """Start a run again with another value in its search file."""
+    content = run.search.model_dump(mode="json")
+    section, name = key.split(".")
+    content[section][name] = value
+    run.prepare(parse_search(content, "here"), FINGERPRINTS)
+
+
 def test_a_run_that_was_extended_is_unfinished(store):
-    later = (store.folder / "done" / "ledger.json").stat().st_mtime + 10
-    os.utime(store.folder / "done" / "search.yaml", (later, later))
+    run = Run(store.folder / "done")
+    set_again(run, "evolution.generations", run.search.evolution.generations + 1)
     assert store.unfinished == {"done", "going"}
+
+
+def test_a_finished_run_stays_finished_whatever_else_changes(store):
+    """Its search.yaml is written anew then, and is newer than the ledger."""
+    run = Run(store.folder / "done")
+    later = run.path("ledger.json").stat().st_mtime + 10
+    set_again(run, "compute.cache_gib", 1.0)
+    os.utime(run.path("search.yaml"), (later, later))
+    assert store.unfinished == {"going"}
 
 
 def test_only_what_was_chosen_is_deleted(store):
