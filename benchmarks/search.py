@@ -27,9 +27,11 @@ without noise. PYTHON is an interpreter that has pymoo; this project does not ne
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,21 @@ def _compared(
     }
 
 
+def speed(algorithms: Sequence[str], dimensions: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield the CPU seconds of 1000 generations of 50 on a sphere, each state through JSON."""
+    for name, dimension in itertools.product(algorithms, dimensions):
+        algorithm = ALGORITHMS[name]
+        state = algorithm.start(dimension, 50, 0, [])
+        begun = time.process_time()
+        for _ in range(1000):
+            genomes = algorithm.ask(state)
+            x = np.array(genomes)
+            fitness = -((x - 0.3) ** 2).sum(axis=1, keepdims=True)
+            state = json.loads(json.dumps(algorithm.tell(state, genomes, fitness)))
+        seconds = time.process_time() - begun
+        yield {"algorithm": name, "dimension": dimension, "cpu_seconds": seconds}
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -238,6 +255,7 @@ def main() -> None:
     parser.add_argument("--merges", metavar="SEARCH.yaml", type=Path, help="run a real search")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["default", "random", "racing"])
     parser.add_argument("--store", type=Path, help="keep the real searches' runs here, and go on")
+    parser.add_argument("--speed", action="store_true", help="time 1000 generations of 50")
     parser.add_argument("--pymoo", metavar="PYTHON", help="compare with pymoo, which it has")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -253,6 +271,9 @@ def main() -> None:
         report("search", rows, None)
         report("search, medians", medians(rows), None)
         _picture(given.json, draw_merges(rows))
+        return
+    if given.speed:
+        report("search-speed", list(speed(given.algorithms, (10, 20))), given.json)
         return
     if given.pymoo:
         rows = list(against_pymoo(given.pymoo, given.functions, given.seeds))

@@ -10,9 +10,11 @@ that is the bound itself.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from mergelib.evolution.front import non_dominated
 from mergelib.evolution.gaussian_process import FloatArray, Process, fit
@@ -51,6 +53,12 @@ def ask(state: State) -> list[Genome]:
     """
     if not state["told"]:
         return design(state)
+    # For matrices so small a second thread of BLAS costs six times more than it saves.
+    with _libraries().limit(limits=1, user_api="blas"):
+        return _chosen(state)
+
+
+def _chosen(state: State) -> list[Genome]:
     x = np.array([one["genome"] for one in state["told"]])
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
@@ -95,6 +103,12 @@ def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) 
         best = set(_leading(np.array([one["fitness"] for one in older]))[: REMEMBERED // 2])
         kept = [one for row, one in enumerate(older) if row in best] + newest
     return {**state, "generation": state["generation"] + 1, "told": kept}
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own that are loaded; looking for them takes a while."""
+    return ThreadpoolController()
 
 
 def kappa(number: int) -> float:

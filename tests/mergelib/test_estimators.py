@@ -1,7 +1,6 @@
 """Every estimator against its formula, brute force and simulated coverage."""
 
 import itertools
-import time
 import warnings
 from dataclasses import replace
 
@@ -275,19 +274,6 @@ def test_one_item_one_candidate_and_none(name):
         ESTIMATORS[name](np.empty((2, 0)), context)
     with pytest.raises(InputError, match="inf"):
         ESTIMATORS[name](np.array([[np.inf]]), context)
-
-
-def test_estimating_a_population_takes_under_5_milliseconds():
-    rng = np.random.default_rng(14)
-    bank = make_bank(1200)
-    responses = np.full((25, 1200), np.nan)
-    responses[:, :20] = rng.integers(0, 2, (25, 20))
-    context = make_context(bank, shift=Shift(-0.3, 0.4, 1.2))
-    times = [time.process_time()]
-    for _ in range(30):
-        ESTIMATORS["parent_irt"](responses, context)
-        times.append(time.process_time())
-    assert np.diff(times).min() < 0.005
 
 
 def test_gp_irt_constants_are_the_tutorials():
