@@ -30,6 +30,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
+ENDINGS = (
+    " are free; make room, and the same command goes on",
+    " are free; make room, or write to another disk",
+)
+
+
 def fill(disk: Path) -> None:
     with (disk / "filler").open("ab", buffering=0) as file:
         try:
@@ -59,7 +65,8 @@ def test_a_search_stops_when_the_disk_is_full_and_goes_on_when_there_is_room(
         assert process.returncode == 2
         assert last.startswith(str(disk / "store"))
         assert "No space left on device: " in last
-        assert last.endswith(" are free; make room, and the same command goes on")
+        # By then the report may be due, or a model to be exported.
+        assert last.endswith(ENDINGS)
         for written in run.folder.rglob("*"):
             assert written.name == ".lock" or written.is_dir() or written.stat().st_size
         assert not list(run.folder.rglob("*.partial"))
