@@ -22,10 +22,10 @@ from mergelib.evolution.population import Genome, State, begin, design, scored
 from mergelib.evolution.randomness import generator
 
 REMEMBERED = 100
-"""Candidates that the process is fitted to: the best half of them and the newest."""
+"""Candidates that the process is fitted to: the newest, and as many of the best before them."""
 
 POOL = 1024
-"""Points that a generation is chosen from."""
+"""Points that a generation is chosen from; four for each place in it, if that is more."""
 
 ANYWHERE = 0.25
 """Share of the pool that is drawn from the whole box."""
@@ -63,7 +63,7 @@ def _chosen(state: State) -> list[Genome]:
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
     processes = [fit(x, column) for column in y.T]
-    pool = _pool(processes, y, rng)
+    pool = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
     posteriors = [process.at(pool) for process in processes]
     reference = _reference(y)
     free = np.ones(len(pool), dtype=np.bool_)
@@ -142,13 +142,15 @@ def _leaders(y: FloatArray) -> list[int]:
     return _leading(y)[: max(LEADERS, int(non_dominated(y).sum()))]
 
 
-def _pool(processes: Sequence[Process], y: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Points to choose from, (POOL, d): some anywhere, the others around leaders."""
+def _pool(
+    processes: Sequence[Process], y: FloatArray, rng: np.random.Generator, count: int
+) -> FloatArray:
+    """Points to choose from, (count, d): some anywhere, the others around leaders."""
     x = processes[0].x
     smooth = np.stack([process.at(x).mean for process in processes], axis=1)
     leaders = x[[*_leaders(y), *_leaders(smooth)]]
-    anywhere = int(POOL * ANYWHERE)
-    near = leaders[rng.integers(len(leaders), size=POOL - anywhere)]
+    anywhere = int(count * ANYWHERE)
+    near = leaders[rng.integers(len(leaders), size=count - anywhere)]
     steps = rng.choice(STEPS, size=(len(near), 1))
     near = np.clip(near + steps * rng.standard_normal(near.shape), 0.0, 1.0)
     return np.concatenate([rng.random((anywhere, x.shape[1])), near])

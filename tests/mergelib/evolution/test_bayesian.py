@@ -85,6 +85,14 @@ def test_no_genome_is_asked_twice_in_a_generation() -> None:
         state = bayesian.tell(state, genomes, _sphere(genomes))
 
 
+def test_a_population_larger_than_the_pool_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bayesian, "POOL", 8)
+    state = bayesian.start(3, 20, 0, [])
+    genomes = bayesian.ask(state)
+    state = bayesian.tell(state, genomes, _sphere(genomes))
+    assert len(set(map(tuple, bayesian.ask(state)))) == 20
+
+
 def test_small_populations_take_turns_over_generations() -> None:
     """Otherwise a population of two would never look where little is known."""
     state = {**_after(3), "population": 2}
