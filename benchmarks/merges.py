@@ -14,6 +14,9 @@ from mergelib.search_file import load_search
 _SEARCHING = ("search", "rung", "challengers")
 """What the stages of the ledger in which candidates answer begin with."""
 
+_PREPARING = ("endpoints", "calibration")
+"""The stages before the first candidate."""
+
 
 WAYS: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -37,7 +40,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 def run_searches(
     file: Path,
-    ways: Sequence[str],
+    ways: Mapping[str, Sequence[str]],
     seeds: Sequence[int],
     store: Path,
     *,
@@ -48,7 +51,7 @@ def run_searches(
 
     Args:
         file: the search file.
-        ways: keys of `WAYS`.
+        ways: what each overrides in the file, by its name, such as some of `WAYS`.
         seeds: each way is run with each.
         store: the runs' store, which they share: what one has answered no other answers again.
         population: candidates in a generation.
@@ -66,14 +69,17 @@ def run_searches(
         f"evolution.generations={candidates // population}",
     ]
     for seed in seeds:
-        for way in ways:
-            own = [*WAYS[way], *budget, f"seed={seed}", f"name={way}-{seed}"]
+        for way, overrides in ways.items():
+            own = [*overrides, *budget, f"seed={seed}", f"name={way}-{seed}"]
             run = Run(Path(evolve(load_search(file, own), str(store))))
             yield {"search": file.stem, "algorithm": way, "seed": seed, **outcome(run)}
 
 
 def outcome(run: Run) -> dict[str, Any]:
     """What came of a finished run: budgets, and scores on fresh items.
+
+    `answers` are the candidates', `answers_before` those of the endpoints and of the calibration,
+    `answers_all` all that the search has cost, its end included.
 
     `hypervolume` is what all finalists dominate on the fresh items, the winner's or the front's
     members with the others; None with one objective.
@@ -82,7 +88,9 @@ def outcome(run: Run) -> dict[str, Any]:
     table = run.table("finalists.parquet")
     rows = table.to_pylist()
     names = list(dict.fromkeys(row["benchmark"] for row in rows))
-    searching = [cost for stage, cost in ledger["stages"].items() if stage.startswith(_SEARCHING)]
+    stages = ledger["stages"].items()
+    searching = [cost for stage, cost in stages if stage.startswith(_SEARCHING)]
+    preparing = [cost for stage, cost in stages if stage in _PREPARING]
 
     def best(role: str) -> float | None:
         first = [
@@ -91,9 +99,10 @@ def outcome(run: Run) -> dict[str, Any]:
         return max(first, default=None)
 
     return {
-        "items": run.search.fitness.items,
+        "items": None if run.search.fitness.estimator == "full" else run.search.fitness.items,
         "candidates": sum(run.generation(n).num_rows for n in range(run.finished_generations())),
         "answers": sum(cost["items"] for cost in searching),
+        "answers_before": sum(cost["items"] for cost in preparing),
         "answers_all": ledger["spent"]["items"],
         "fresh_score": best("winner"),
         "uniform": best("uniform"),
@@ -107,7 +116,15 @@ def outcome(run: Run) -> dict[str, Any]:
 
 def medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each way: medians over the seeds."""
-    numbers = ("answers", "answers_all", "fresh_score", "uniform", "endpoint", "hypervolume")
+    numbers = (
+        "answers",
+        "answers_before",
+        "answers_all",
+        "fresh_score",
+        "uniform",
+        "endpoint",
+        "hypervolume",
+    )
     of_ways: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         of_ways.setdefault(str(row["algorithm"]), []).append(row)

@@ -264,7 +264,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             store = given.store or Path(temporary)
             rows = []
-            for row in run_searches(given.merges, given.ways, range(given.seeds), store, **budget):
+            ways = {way: WAYS[way] for way in given.ways}
+            for row in run_searches(given.merges, ways, range(given.seeds), store, **budget):
                 rows.append(row)
                 # A search takes minutes: what is measured is written at once.
                 report("search", rows, given.json, shown=False)

@@ -1,7 +1,7 @@
 """The benchmarks' items: hard problems in each language, with multiple-choice answers."""
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -44,20 +44,26 @@ class Item:
     split: str
 
 
-def draw_items(rng: random.Random, language: Language, seen: Collection[str]) -> list[Item]:
+def draw_items(
+    rng: random.Random,
+    language: Language,
+    seen: Collection[str],
+    splits: Mapping[str, int] = SPLITS,
+) -> list[Item]:
     """Draw the items of one language, split by split.
 
     Args:
         rng: the only source of chance.
         language: of the words.
         seen: prompts that must not occur, such as the training text's.
+        splits: how many items each split has.
 
     Returns:
-        As many items as `SPLITS` says, no two with the same prompt.
+        As many items as `splits` says, no two with the same prompt.
     """
     taken = set(seen)
     items: list[Item] = []
-    for split, rows in SPLITS.items():
+    for split, rows in splits.items():
         for _ in range(rows):
             problem = draw_problem(rng, "hard", language)
             while problem.prompt in taken:
@@ -96,7 +102,9 @@ def draw_choices(rng: random.Random, problem: Problem) -> tuple[tuple[str, ...],
     return choices, choices.index(gold)
 
 
-def write_items(out: Path, seed: int, training_prompts: Collection[str]) -> None:
+def write_items(
+    out: Path, seed: int, training_prompts: Collection[str], splits: Mapping[str, int] = SPLITS
+) -> None:
     """Write `out/zoo_<language>.parquet` for each language.
 
     Args:
@@ -104,11 +112,12 @@ def write_items(out: Path, seed: int, training_prompts: Collection[str]) -> None
         seed: decides the items.
         training_prompts: what the family was trained on (`family.training_prompts`); no item asks
             any of it.
+        splits: how many items each split has.
     """
     out.mkdir(parents=True, exist_ok=True)
     for language in WORDINGS:
         items = draw_items(
-            random.Random(f"zoo {seed} items {language}"), language, training_prompts
+            random.Random(f"zoo {seed} items {language}"), language, training_prompts, splits
         )
         table = pa.Table.from_pylist([vars(item) for item in items])
         pq.write_table(
