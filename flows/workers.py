@@ -1,7 +1,8 @@
 """The worker processes of a search: started with it, shared by its subflows, ended with it.
 
 Prefect's own task runners hand the tasks out. Each would start and end its processes with every
-subflow, and with them the resident models, so the cluster is started here and the runners join it.
+subflow, and with them the resident models, so the cluster is started here, and a runner that joins
+it once is shared by all subflows: what is handed out in one of them may be taken in by another.
 """
 
 import logging
@@ -15,6 +16,7 @@ from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from prefect.task_runners import TaskRunner
 
+from flows.shared_runner import shared
 from flows.startup import spared_from_interrupts
 from mergelib.sections.compute import Compute
 from mergelib.workbench import Workbench
@@ -40,7 +42,7 @@ def workers(bench: Workbench) -> Iterator[dict[str, Any]]:
     # A worker may need all the memory of the GPU on which this process rehearsed.
     bench.release()
     start = {"dask": _dask, "ray": _ray}[compute.runner]
-    with _one_server(), start(compute, _gpus(bench)) as runner:
+    with _one_server(), start(compute, _gpus(bench)) as joining, shared(joining) as runner:
         if compute.cluster is not None:
             yield {"task_runner": runner}
             return

@@ -1,6 +1,7 @@
 """Candidates answer in worker processes: the same search, to the bit, whoever answers."""
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect import flow, task
+from prefect.futures import PrefectFuture
 
 from flows import workers
 from flows.runners import check_runner
 from mergelib.errors import InputError
 from mergelib.runs import Run
+from mergelib.search import parse_search
 from mergelib.sections.compute import Compute
+from mergelib.workbench import open_workbench
 from tasks.candidates import answer, entered
 from tests.conftest import small_search
 from tests.flows.conftest import run_search
@@ -69,6 +74,42 @@ def _workers() -> list[psutil.Process]:
     """The worker processes that Dask has started from here."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_what_one_subflow_hands_out_the_next_one_takes_in(
+    runner: str, finished: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip(f"prefect_{runner}", reason=f"mergeflow[{runner}] is not installed")
+    content = small_search() | {"compute": {"runner": runner, "workers": 2}}
+    bench = open_workbench(parse_search(content, "test"), finished.models)
+    out: list[PrefectFuture[int]] = []
+
+    @task(persist_result=False)
+    def slow(begun: str, released: str) -> int:
+        Path(begun).touch()
+        while not Path(released).exists():
+            time.sleep(0.05)
+        return os.getpid()
+
+    @flow(persist_result=False)
+    def hands_out() -> None:
+        out.append(slow.submit(str(tmp_path / "begun"), str(tmp_path / "released")))
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+
+    @flow(persist_result=False)
+    def takes_in() -> int:
+        (tmp_path / "released").touch()
+        return out[0].result()
+
+    @flow(persist_result=False)
+    def both() -> int:
+        with workers.workers(bench) as options:
+            hands_out.with_options(**options)()
+            return takes_in.with_options(**options)()
+
+    assert both() != os.getpid()
 
 
 @pytest.mark.parametrize(
