@@ -47,6 +47,8 @@ class Algorithm:
             0 or between, NaN where an item was not scored; "descriptors" (n, 2) in [0, 1], NaN
             where unknown; None for nothing. It does without, but then it has lost its point.
         asynchronous: whether it can be asked for a generation before it has been told the last.
+        smooths: whether candidates of two generations may have been asked different items: it
+            learns from estimates as noise allows, or not at all, and keeps none for being lucky.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Algorithm:
     smallest_population: int = 2
     traits: Traits | None = None
     asynchronous: bool = False
+    smooths: bool = False
 
     def ask(self, state: State, pending: Sequence[Sequence[Genome]] = ()) -> list[Genome]:
         """Give the next genomes; the same ones each time it is asked.
@@ -113,7 +116,15 @@ class Algorithm:
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm("bayesian", True, bayesian.start, bayesian.ask, bayesian.tell, asynchronous=True),
+        Algorithm(
+            "bayesian",
+            True,
+            bayesian.start,
+            bayesian.ask,
+            bayesian.tell,
+            asynchronous=True,
+            smooths=True,
+        ),
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
         Algorithm(
             "de",
@@ -162,6 +173,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             random_search.tell,
             smallest_population=1,
             asynchronous=True,
+            smooths=True,
         ),
         Algorithm(
             "sobol",
@@ -171,6 +183,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             sobol.tell,
             smallest_population=1,
             asynchronous=True,
+            smooths=True,
         ),
         Algorithm("spea2", True, spea2.start, spea2.ask, spea2.tell, asynchronous=True),
     )
