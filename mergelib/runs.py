@@ -170,14 +170,15 @@ class Run:
         Raises:
             InputError: the folder holds another search, or something has changed since.
         """
-        if self.has("search.yaml"):
-            self.check_same(search, fingerprints)
-            if search == self.search:
-                return
+        begun = self.search if self.has("search.yaml") else None
+        search = search.settled(begun)
         resolved: dict[str, Any] = {"versions": _versions(), "moved": {}}
-        if self.has("search.yaml"):
+        if begun is not None:
+            self.check_same(search, fingerprints)
+            if search == begun:
+                return
             resolved |= self._written().resolved
-            resolved["moved"] = places.moves(self.search, search, resolved["moved"])
+            resolved["moved"] = places.moves(begun, search, resolved["moved"])
         resolved["fingerprints"] = fingerprints
         document = {**search.model_dump(mode="json"), "resolved": resolved}
         text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
@@ -186,6 +187,7 @@ class Run:
     def check_same(self, search: Search, fingerprints: dict[str, str]) -> None:
         """Check that this run can go on with a search; see `prepare`."""
         own, contents = self.search, self.fingerprints
+        search = search.settled(own)
         before = _flatten(own.model_dump(mode="json"))
         now = _flatten(search.model_dump(mode="json"))
         remedy = "give the search another name, or another --store"

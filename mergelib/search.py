@@ -23,6 +23,10 @@ from mergelib.sections.merge import Merge
 from mergelib.sections.objectives import Constraint, Objective
 
 
+MANY_CANDIDATES = 200
+"""From so many on, `fitness.renew: auto` asks each generation other items."""
+
+
 class Search(Section):
     """A whole search: models, space, objectives, budget."""
 
@@ -151,9 +155,7 @@ class Search(Section):
         """Why all candidates have to be asked the same items; None if they need not."""
         fitness = self.fitness
         if fitness.race:
-            return (
-                "a race compares candidates of all generations on the items that both have answered"
-            )
+            return "a race holds its best to the incumbent on the items that both have answered"
         if fitness.selection not in RANDOM_SELECTIONS:
             return f"fitness.selection: {fitness.selection} chooses the same items each time"
         if ALGORITHMS[self.evolution.algorithm].traits == "responses":
@@ -167,8 +169,21 @@ class Search(Section):
             return 0
         if self.fitness.renew != "auto":
             return self.fitness.renew
-        smooths = ALGORITHMS[self.evolution.algorithm].smooths
-        return int(smooths and self._same_items_throughout is None)
+        evolution = self.evolution
+        many = evolution.population * evolution.generations >= MANY_CANDIDATES
+        able = ALGORITHMS[evolution.algorithm].smooths and self._same_items_throughout is None
+        return int(many and able)
+
+    def settled(self, begun: "Search | None" = None) -> "Search":
+        """With `fitness.renew` a number, which stays what it is when generations are added.
+
+        Args:
+            begun: the search as it was begun; None if it is not.
+        """
+        if self.fitness.renew != "auto":
+            return self
+        renew = (begun or self).renewal
+        return self.model_copy(update={"fitness": self.fitness.model_copy(update={"renew": renew})})
 
     @property
     def front(self) -> bool:

@@ -84,7 +84,7 @@ class Fitness(Section):
     renew: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="After how many generations other anchor items are asked, 0 for never; auto: "
-        "after each one by an algorithm that smooths estimates, if items are drawn at random",
+        "after each one in a search of 200 candidates and more by an algorithm that smooths",
     )
     racing: RacingOrNot = Field(
         False,

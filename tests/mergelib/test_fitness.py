@@ -75,6 +75,27 @@ def test_anchors_are_items_of_the_search_pool_and_deciding_items_are_others(
     assert len(judge.unseen(1000)["zoo_ja"]) == 30
 
 
+def test_generations_are_asked_other_items_and_none_that_decides(prepared: pa.Table) -> None:
+    from tests.conftest import small_search
+
+    content = small_search()
+    content["evolution"]["algorithm"] = "bayesian"
+    content["fitness"]["renew"] = 1
+    bench = Workbench(parse_search(content, "test"))
+    banks = calibrate_banks(bench, prepared)
+    judge = Judge(bench, banks, prepared, fit_intervals(bench, banks, prepared))
+    (name,) = bench.benchmarks
+    assert judge.asked_in(0) == judge.rungs
+    asked = [judge.asked_in(generation)[0][name] for generation in range(1, 5)]
+    deciding = set(judge.unseen(20)[name])
+    assert len(deciding) == 20
+    for items in asked:
+        assert len(items) == 10
+        assert not deciding & set(items)
+    assert len({tuple(items) for items in [judge.anchors[name], *asked]}) >= 3
+    assert judge.asked_in(2)[0][name] == asked[1]
+
+
 def test_more_right_answers_estimate_higher(judge: Judge) -> None:
     asked = judge.anchors
     ids = asked["zoo_ja"]
