@@ -22,7 +22,6 @@ from mergelib.sections.fitness import Fitness
 from mergelib.sections.merge import Merge
 from mergelib.sections.objectives import Constraint, Objective
 
-
 MANY_CANDIDATES = 200
 """From so many on, `fitness.renew: auto` asks each generation other items."""
 

@@ -52,7 +52,7 @@ def test_a_new_run_holds_the_search_as_resolved(begun, content):
     assert document["fitness"]["estimator"] == "parent_irt"
     assert document["resolved"]["fingerprints"] == FINGERPRINTS
     assert document["resolved"]["versions"]["mergekit"] == version("mergekit")
-    assert begun.search == parse_search(content, "here")
+    assert begun.search == parse_search(content, "here").settled()
     assert begun.fingerprints == FINGERPRINTS
 
 
