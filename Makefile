@@ -45,7 +45,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/pip install -qq --no-deps -e .
 	@touch $@
 
-# Dask, Ray and torchao: 320 MB that a first look does not need, and that some tests skip without.
+# Dask, Ray, torchao and playwright: 370 MB that a first look does not need, and that some tests skip
+# without.
 $(EXTRAS): $(INSTALLED) requirements-extras.lock
 	@echo "Installing what the extras add"
 	@$(BIN)/pip install -q -r requirements-extras.lock 2> $(VENV)/install.log \

@@ -9,11 +9,11 @@ from a lognormal distribution fitted to them; `--seconds` scales its mean to ano
 hands them out spends `--each` seconds on every candidate, one after the other, and `--between` on
 every generation; `benchmarks.orchestration` measures both.
 
-- `barrier`: what mergeflow does. A generation is asked when the one before has been told.
-- `ordered`: steady state that can be repeated to the bit. Candidate k is asked when all up to
-  k - 2 x workers have been told, in their order.
+- `ahead 0`: a generation is asked when the one before has been told, and waits for its slowest.
+- `ahead 1`, `ahead 3`: `evolution.ahead`. It is asked when all but so many of those before it have
+  been told; workers that are free go on with it.
 - `free`: steady state as it is mostly done. Who is free gets the next candidate; what is asked then
-  depends on who was faster, so that no run can be repeated.
+  depends on who was faster, so that no run can be repeated. mergeflow has no such mode.
 
 `speedup` is to one worker without any of this, `busy` the share of the workers' time in which
 they merge and answer. Means over ten draws. With `--json` a picture is drawn beside the file.
@@ -22,6 +22,7 @@ they merge and answer. Means over ten draws. With `--json` a picture is drawn be
 import argparse
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -51,44 +52,28 @@ def measured(runs: Sequence[Path]) -> Seconds:
     return np.array(found)
 
 
-def barrier(times: Seconds, workers: int, each: float, between: float) -> float:
-    """Seconds of a search whose generations wait for each other; times: (generations, n)."""
-    return sum(_generation(own, workers, each) + between for own in times)
-
-
-def _generation(times: Seconds, workers: int, each: float) -> float:
-    free = [0.0] * workers
+def ahead(times: Seconds, workers: int, each: float, between: float, generations: int) -> float:
+    """Seconds of a search that asks so many generations ahead; times: (generations, n)."""
+    idle = [0.0] * workers
     handed = 0.0
-    for seconds in times:
-        handed = max(handed, heapq.heappop(free)) + each
-        heapq.heappush(free, handed + seconds)
-    return max(free)
+    told = [0.0] * (generations + 1)
+    for own in times:
+        ready = told[-generations - 1]
+        for seconds in own:
+            handed = max(handed, ready, heapq.heappop(idle)) + each
+            heapq.heappush(idle, handed + seconds)
+        told.append(max(told[-1], *idle) + between)
+    return told[-1]
 
 
 def free(times: Seconds, workers: int, each: float, between: float) -> float:
     """Seconds of a search in which whoever is free gets the next candidate."""
-    # What was done once a generation is done as often, but no worker waits for it.
-    return _generation(times.ravel(), workers, each + between / times.shape[1])
-
-
-def ordered(times: Seconds, workers: int, each: float, between: float) -> float:
-    """Seconds of a search in which candidates are told in their order, with a fixed lag."""
-    own, each = times.ravel(), each + between / times.shape[1]
-    lag = 2 * workers
-    idle = [0.0] * workers
-    told = np.zeros(len(own))
-    handed = 0.0
-    for k, seconds in enumerate(own):
-        ready = told[k - lag] if k >= lag else 0.0
-        handed = max(handed, ready, heapq.heappop(idle)) + each
-        heapq.heappush(idle, handed + seconds)
-        told[k] = max(told[k - 1] if k else 0.0, handed + seconds)
-    return float(told[-1])
+    # What is done after a generation is done as often, but no worker waits for it.
+    return ahead(times.reshape(1, -1), workers, each + between / times.shape[1], 0.0, 0)
 
 
 MODES: dict[str, Callable[[Seconds, int, float, float], float]] = {
-    "barrier": barrier,
-    "ordered": ordered,
+    **{f"ahead {count}": partial(ahead, generations=count) for count in (0, 1, 3)},
     "free": free,
 }
 

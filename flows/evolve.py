@@ -24,6 +24,7 @@ from mergelib.search_file import with_absolute_paths
 from mergelib.stopping import reason_to_stop
 from mergelib.workbench import Workbench, open_workbench
 from tasks.showing import Showcase, tagged
+from tasks.side_by_side import handing_out_early
 
 
 def evaluations_left(run: Run, bench: Workbench) -> int:
@@ -99,9 +100,10 @@ def evolve(search: Search, store: str = "runs") -> str:
             if not run.has(*PREPARED):
                 prepare.with_options(**options)(folder)
             showcase = Showcase(run, lambda: share_done(run, bench))
-            while (stopped := reason_to_stop(run)) is None:
-                showcase.update()
-                _next_generation(run, options)
+            with handing_out_early():
+                while (stopped := reason_to_stop(run)) is None:
+                    showcase.update()
+                    _next_generation(run, options)
             progress.say(f"  {stopped}")
             if not is_reported(run):
                 showcase.update()

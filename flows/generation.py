@@ -1,14 +1,32 @@
 """Evolve: one generation."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import flow
 
-from flows.race import challenge, race
-from mergelib.fitness import judge_of
+from flows.race import challenge, opening, race
+from mergelib.asking import genomes_of
+from mergelib.fitness import Judge, judge_of
+from mergelib.genes import Genome
 from mergelib.runs import Run
+from mergelib.stopping import reason_to_stop
 from tasks.selection import estimate
+from tasks.side_by_side import Question
 from tasks.variation import ask, tell
+
+
+def _recipes(run: Run, genomes: list[Genome]) -> list[str]:
+    space = run.workbench().space
+    return [space.decode(genome).to_yaml() for genome in genomes]
+
+
+def _later(run: Run, judge: Judge, number: int) -> Iterator[Question]:
+    """What the generations after this one begin with, as far as the search asks ahead."""
+    for following in range(number + 1, number + 1 + run.search.evolution.ahead):
+        if reason_to_stop(run, following) is None:
+            recipes = _recipes(run, genomes_of(run, following))
+            yield from opening(run, judge, recipes, following)
 
 
 @flow(
@@ -28,12 +46,11 @@ def generation(run: str, number: int) -> float:
         The highest fitness of the generation.
     """
     folder = Run(Path(run))
-    space = folder.workbench().space
     judge = judge_of(folder)
     genomes = ask(run, number)
-    recipes = [space.decode(genome).to_yaml() for genome in genomes]
-    answers = race(folder, judge, recipes, number)
-    answers = challenge(folder, judge, recipes, number, answers)
+    recipes, later = _recipes(folder, genomes), _later(folder, judge, number)
+    answers = race(folder, judge, recipes, number, later)
+    answers = challenge(folder, judge, recipes, number, answers, later)
     best = estimate(run, number, genomes, answers)
     tell(run, number)
     return best

@@ -1,8 +1,10 @@
 """A generation answers: all anchor items at once, or in a race, rung by rung."""
 
 import math
+from collections.abc import Iterator
 
 from flows.progress import progress
+from mergelib.evaluation import Asked
 from mergelib.fitness import Judge
 from mergelib.incumbents import challenger
 from mergelib.racing import rung_sizes, survivors
@@ -21,7 +23,14 @@ def evaluations_in(search: Search) -> int:
     return sum(math.ceil(population * race.keep**rung) for rung in rungs)
 
 
-def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[Answered]:
+def opening(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[Question]:
+    """What the candidates of a generation are asked first, and whatever comes of others."""
+    return _questions(run, recipes, _racers(run, recipes), generation, 0, judge.rungs[0])
+
+
+def race(
+    run: Run, judge: Judge, recipes: list[str], generation: int, later: Iterator[Question]
+) -> list[Answered]:
     """Let the candidates of a generation answer.
 
     Args:
@@ -29,42 +38,65 @@ def race(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[An
         judge: its judge.
         recipes: the candidates' YAML.
         generation: its number.
+        later: what idle workers are asked, see `tasks.side_by_side.all_answered`.
 
     Returns:
         All that each candidate has answered, in the order of the recipes.
     """
     settings = run.search.fitness.race
     parts: list[list[Answered]] = [[] for _ in recipes]
-    # A recipe that is there twice races once, so that it cannot be ahead of itself.
-    first = {recipe: number for number, recipe in reversed(list(enumerate(recipes)))}
-    racers = sorted(first.values()) if settings else list(range(len(recipes)))
+    racers = _racers(run, recipes)
     for rung, asked in enumerate(judge.rungs):
-        stage = "search" if settings is None else f"rung {rung + 1}"
-        questions = [
-            Question(
-                recipes[individual],
-                asked,
-                f"{generation + 1}.{individual + 1}" + (f" {stage}" if settings else ""),
-                stage,
-                f"generation {generation + 1}: candidate {individual + 1}",
-            )
-            for individual in racers
-        ]
-        answers = all_answered(run, questions, progress.at)
+        questions = _questions(run, recipes, racers, generation, rung, asked)
+        answers = all_answered(run, questions, progress.at, later)
         for individual, answer in zip(racers, answers, strict=True):
             parts[individual].append(answer)
         if settings is not None:
             so_far = [combined(parts[individual]) for individual in racers]
             fitness = judge.fitness(responses_table(so_far), [one.model for one in so_far])
             racers = [racers[row] for row in survivors(fitness, settings.keep)]
+    first = _first_of_each(recipes)
     return [
         combined(own) if own else combined(parts[first[recipe]])._replace(reused=True)
         for own, recipe in zip(parts, recipes, strict=True)
     ]
 
 
+def _racers(run: Run, recipes: list[str]) -> list[int]:
+    """Who begins: in a race a recipe that is there twice only once, not to be ahead of itself."""
+    if run.search.fitness.race is None:
+        return list(range(len(recipes)))
+    return sorted(_first_of_each(recipes).values())
+
+
+def _first_of_each(recipes: list[str]) -> dict[str, int]:
+    return {recipe: number for number, recipe in reversed(list(enumerate(recipes)))}
+
+
+def _questions(
+    run: Run, recipes: list[str], racers: list[int], generation: int, rung: int, asked: Asked
+) -> list[Question]:
+    races = run.search.fitness.race is not None
+    stage = f"rung {rung + 1}" if races else "search"
+    return [
+        Question(
+            recipes[individual],
+            asked,
+            f"{generation + 1}.{individual + 1}" + (f" {stage}" if races else ""),
+            stage,
+            f"generation {generation + 1}: candidate {individual + 1}",
+        )
+        for individual in racers
+    ]
+
+
 def challenge(
-    run: Run, judge: Judge, recipes: list[str], generation: int, raced: list[Answered]
+    run: Run,
+    judge: Judge,
+    recipes: list[str],
+    generation: int,
+    raced: list[Answered],
+    later: Iterator[Question],
 ) -> list[Answered]:
     """Ask the best of a race further items, if it is ahead of the incumbent.
 
@@ -74,6 +106,7 @@ def challenge(
         recipes: the candidates' YAML.
         generation: its number.
         raced: what `race` returned.
+        later: as for `race`.
 
     Returns:
         The same with the challenger's further answers.
@@ -86,7 +119,7 @@ def challenge(
         return raced
     label, what = f"{generation + 1}.{row + 1} challenger", "the best meets the incumbent"
     question = Question(recipes[row], further, label, "challengers", what)
-    (more,) = all_answered(run, [question], lambda _: None)
+    (more,) = all_answered(run, [question], lambda _: None, later)
     if more.evaluation["status"] != "ok":
         return raced
     return [*raced[:row], combined([raced[row], more]), *raced[row + 1 :]]

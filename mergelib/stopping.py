@@ -17,29 +17,33 @@ def is_finished(run: Run) -> bool:
     return is_reported(run) and reason_to_stop(run) is not None
 
 
-def reason_to_stop(run: Run) -> str | None:
-    """Why no further generation is asked for; None if one is.
+def reason_to_stop(run: Run, generation: int | None = None) -> str | None:
+    """Why a generation is not asked for; None if it is.
 
-    It follows from what was written with the last finished generation, so that a resumed run stops
-    where an uninterrupted one does; a limit that is raised later lets it go on.
+    It follows from what was written with the finished generations, so that a resumed run stops
+    where an uninterrupted one does; a limit that is raised later lets it go on. A search that asks
+    `evolution.ahead` judges each generation by those that it is asked from: what has been asked by
+    the time that a rule is met is still answered.
 
     Args:
         run: a prepared run; all its generations so far are finished.
+        generation: which one; by default the first that is not finished.
     """
     evolution, done = run.search.evolution, run.finished_generations()
-    stop = evolution.stop
-    if done >= evolution.generations:
+    number = done if generation is None else generation
+    stop, known = evolution.stop, number - evolution.ahead
+    if number >= evolution.generations:
         return f"all {evolution.generations} generations are finished"
-    if done == 0:
+    if known <= 0:
         return None
     if stop.plateau is not None or stop.target is not None:
-        best = progress_of(run, judge_of(run))
+        best = progress_of(run, judge_of(run))[:known]
         if stop.target is not None and best[-1] >= stop.target:
             return f"the target was reached: {100 * best[-1]:.1f} % (evolution.stop.target)"
-        flat = done - 1 - int(np.argmax(best >= best[-1] - 1e-12))
+        flat = known - 1 - int(np.argmax(best >= best[-1] - 1e-12))
         if stop.plateau is not None and flat >= stop.plateau:
             return f"no better candidate in {flat} generations (evolution.stop.plateau)"
-    cost = run.spent(done - 1)
+    cost = run.spent(known - 1)
     hours = cost["seconds"] / 3600
     if stop.hours is not None and hours >= stop.hours:
         return f"merging and answering took {hours:.2f} hours (evolution.stop.hours)"

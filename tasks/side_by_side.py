@@ -5,7 +5,9 @@ number and pace: a recipe that is asked for twice is answered once and then foun
 is written here, in the order of the questions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,7 +46,10 @@ class Question(NamedTuple):
 
 
 def all_answered(
-    run: Run, questions: Sequence[Question], begins: Callable[[str], None]
+    run: Run,
+    questions: Sequence[Question],
+    begins: Callable[[str], None],
+    later: Iterable[Question] = (),
 ) -> list[Answered]:
     """Let models answer: here one after the other, or side by side in the workers of the flow.
 
@@ -55,6 +60,9 @@ def all_answered(
         run: the run.
         questions: what to ask of whom.
         begins: told `what` of each question when it is handed out.
+        later: what will be asked after these, as far as it is known: workers that would be idle
+            are given it, and what they answer is found when it is asked for. Read no further than
+            there are such workers, and not at all without workers.
 
     Returns:
         The answers, in the order of the questions; see `tasks.candidates.answered`.
@@ -65,7 +73,7 @@ def all_answered(
             begins(question.what)
             found.append(answered(run, *question[:4]))
         return found
-    return _Round(run, questions, begins).answers()
+    return _Round(run, questions, begins, later).answers()
 
 
 def where_models_are(run: Run, task: Task[[str], R]) -> R:
@@ -85,28 +93,83 @@ def where_models_are(run: Run, task: Task[[str], R]) -> R:
     return state.result()
 
 
+@contextmanager
+def handing_out_early() -> Iterator[None]:
+    """Within it, what one call of `all_answered` has handed out early another takes in."""
+    token = _out.set(_Out())
+    try:
+        yield
+    finally:
+        _out.reset(token)
+
+
+class _Out:
+    """What the workers have, and what they have answered before anybody asked for it."""
+
+    def __init__(self) -> None:
+        self._futures: dict[str, PrefectFuture[Any]] = {}
+        self._over: set[str] = set()
+        self._back: SimpleQueue[str] = SimpleQueue()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._futures
+
+    @property
+    def busy(self) -> int:
+        """How many candidates are out."""
+        return len(self._futures) - len(self._over)
+
+    def add(self, key: str, future: PrefectFuture[Any]) -> None:
+        self._futures[key] = future
+        future.add_done_callback(lambda _: self._back.put(key))
+
+    def wait(self) -> str:
+        """The key of one that is over, each once unless it is announced again."""
+        key = self._back.get()
+        self._over.add(key)
+        return key
+
+    def announce_again(self, key: str) -> None:
+        """Let `wait` tell of one that it has told of already; others it tells of in time."""
+        if key in self._over:
+            self._back.put(key)
+
+    def take(self, key: str) -> PrefectFuture[Any]:
+        """Take in one that is over."""
+        self._over.discard(key)
+        return self._futures.pop(key)
+
+
+_out: ContextVar[_Out | None] = ContextVar("out", default=None)
+
+
 class _Round:
     """One barrier's worth of questions, handed out and taken in."""
 
     def __init__(
-        self, run: Run, questions: Sequence[Question], begins: Callable[[str], None]
+        self,
+        run: Run,
+        questions: Sequence[Question],
+        begins: Callable[[str], None],
+        later: Iterable[Question],
     ) -> None:
-        bench = run.workbench()
         self._run, self._questions, self._begins = run, questions, begins
-        self._keys = [bench.evaluation_digest(q.model, q.asked) for q in questions]
+        self._later = iter(later)
+        self._keys = [self._key(question) for question in questions]
         self._waiting = list(range(len(questions)))
-        self._out: dict[int, str] = {}
+        self._asked: dict[str, int] = {}
         self._tries = [0] * len(questions)
-        self._back: SimpleQueue[tuple[int, PrefectFuture[Any]]] = SimpleQueue()
+        self._out = _out.get() or _Out()
 
     def answers(self) -> list[Answered]:
         states: dict[int, State[Any]] = {}
         found: list[Answered] = []
         while len(found) < len(self._questions):
             self._hand_out()
-            number, future = self._back.get()
-            del self._out[number]
-            state = _final_state(future)
+            key = self._out.wait()
+            if key not in self._asked:
+                continue
+            number, state = self._asked.pop(key), _final_state(self._out.take(key))
             if state.is_crashed() and self._tries[number] < _TRIES:
                 self._waiting.insert(0, number)
                 continue
@@ -116,24 +179,38 @@ class _Round:
                 found.append(entered(self._run, *question[:4], _given_up(states.pop(first))))
         return found
 
+    @property
+    def _has_room(self) -> bool:
+        return self._out.busy <= self._run.search.compute.workers
+
     def _hand_out(self) -> None:
         """Keep all workers busy; an evaluation that is out already is handed out after it."""
-        room = self._run.search.compute.workers + 1 - len(self._out)
         for number in list(self._waiting):
-            if room and self._keys[number] not in self._out.values():
+            key = self._keys[number]
+            if key not in self._asked and (key in self._out or self._has_room):
                 self._waiting.remove(number)
-                self._submit(number)
-                room -= 1
+                self._ask_for(number)
+        while self._has_room and (question := next(self._later, None)) is not None:
+            if (key := self._key(question)) not in self._out:
+                self._submit(key, question)
 
-    def _submit(self, number: int) -> None:
-        question = self._questions[number]
+    def _ask_for(self, number: int) -> None:
+        question, key = self._questions[number], self._keys[number]
         if not self._tries[number]:
             self._begins(question.what)
         self._tries[number] += 1
-        self._out[number] = self._keys[number]
+        self._asked[key] = number
+        if key in self._out:
+            self._out.announce_again(key)
+        else:
+            self._submit(key, question)
+
+    def _submit(self, key: str, question: Question) -> None:
         folder = str(self._run.folder)
-        future = answer.submit(folder, question.model, question.asked, question.label)
-        future.add_done_callback(lambda of: self._back.put((number, of)))
+        self._out.add(key, answer.submit(folder, question.model, question.asked, question.label))
+
+    def _key(self, question: Question) -> str:
+        return self._run.workbench().evaluation_digest(question.model, question.asked)
 
 
 def _final_state(future: PrefectFuture[Any]) -> State[Any]:

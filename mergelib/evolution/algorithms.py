@@ -40,21 +40,46 @@ class Algorithm:
         several_objectives: whether k > 1 objectives are allowed.
         start: (dimension d, population, seed, first) -> the state at generation 0. The genomes of
             `first` go into the first population, up to its size, and the rest is space-filling.
-        ask: (state) -> `population` genomes in [0, 1]^d; the same each time it is asked.
+        choose: what `ask` calls, on a state that may have `pending` genomes.
         update: what `tell` calls; it takes traits only where the algorithm does.
         smallest_population: fewest genomes in a generation; `start` refuses fewer.
         traits: what the algorithm can use beside the fitness: "responses" (n, m) to m items, 1 or
             0 or between, NaN where an item was not scored; "descriptors" (n, 2) in [0, 1], NaN
             where unknown; None for nothing. It does without, but then it has lost its point.
+        asynchronous: whether it can be asked for a generation before it has been told the last.
     """
 
     name: str
     several_objectives: bool
     start: Callable[[int, int, int, Sequence[Genome]], State]
-    ask: Callable[[State], list[Genome]]
+    choose: Callable[[State], list[Genome]]
     update: Callable[..., State]
     smallest_population: int = 2
     traits: Traits | None = None
+    asynchronous: bool = False
+
+    def ask(self, state: State, pending: Sequence[Sequence[Genome]] = ()) -> list[Genome]:
+        """Give the next genomes; the same ones each time it is asked.
+
+        Args:
+            state: where the search has been told to.
+            pending: the generations that were asked since and have not been told yet, oldest
+                first. What is asked then depends on them and on the state, and so on nobody's
+                pace. None unless the algorithm is asynchronous.
+
+        Returns:
+            `population` genomes in [0, 1]^d.
+
+        Raises:
+            ValueError: something is pending, and the algorithm is not asynchronous.
+        """
+        if not pending:
+            return self.choose(state)
+        if not self.asynchronous:
+            raise ValueError(f"{self.name} cannot be asked before it has been told")
+        number = state["generation"] + len(pending)
+        asked = [genome for generation in pending for genome in generation]
+        return self.choose({**state, "generation": number, "pending": asked})
 
     def tell(
         self,
@@ -88,7 +113,7 @@ class Algorithm:
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm("bayesian", True, bayesian.start, bayesian.ask, bayesian.tell),
+        Algorithm("bayesian", True, bayesian.start, bayesian.ask, bayesian.tell, asynchronous=True),
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
         Algorithm(
             "de",
@@ -98,7 +123,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             differential_evolution.tell,
             smallest_population=differential_evolution.SMALLEST,
         ),
-        Algorithm("ga", False, genetic.start, genetic.ask, genetic.tell),
+        Algorithm("ga", False, genetic.start, genetic.ask, genetic.tell, asynchronous=True),
         Algorithm(
             "map_elites",
             False,
@@ -106,6 +131,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             map_elites.ask,
             map_elites.tell,
             traits="descriptors",
+            asynchronous=True,
         ),
         Algorithm("mo_cma_es", True, mo_cma_es.start, mo_cma_es.ask, mo_cma_es.tell),
         Algorithm(
@@ -115,9 +141,10 @@ ALGORITHMS: dict[str, Algorithm] = {
             natural_niches.ask,
             natural_niches.tell,
             traits="responses",
+            asynchronous=True,
         ),
-        Algorithm("nsga2", True, nsga2.start, nsga2.ask, nsga2.tell),
-        Algorithm("nsga3", True, nsga3.start, nsga3.ask, nsga3.tell),
+        Algorithm("nsga2", True, nsga2.start, nsga2.ask, nsga2.tell, asynchronous=True),
+        Algorithm("nsga3", True, nsga3.start, nsga3.ask, nsga3.tell, asynchronous=True),
         Algorithm(
             "one_plus_lambda_cma_es",
             False,
@@ -134,8 +161,17 @@ ALGORITHMS: dict[str, Algorithm] = {
             random_search.ask,
             random_search.tell,
             smallest_population=1,
+            asynchronous=True,
         ),
-        Algorithm("sobol", True, sobol.start, sobol.ask, sobol.tell, smallest_population=1),
-        Algorithm("spea2", True, spea2.start, spea2.ask, spea2.tell),
+        Algorithm(
+            "sobol",
+            True,
+            sobol.start,
+            sobol.ask,
+            sobol.tell,
+            smallest_population=1,
+            asynchronous=True,
+        ),
+        Algorithm("spea2", True, spea2.start, spea2.ask, spea2.tell, asynchronous=True),
     )
 }

@@ -48,6 +48,8 @@ def start(dimension: int, population: int, seed: int, first: Sequence[Genome]) -
 def ask(state: State) -> list[Genome]:
     """Choose the points with the highest bounds; a design as long as nothing has been scored.
 
+    `pending` genomes, if the state has any, are assumed to have been answered too.
+
     Returns:
         `population` genomes.
     """
@@ -63,10 +65,21 @@ def _chosen(state: State) -> list[Genome]:
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
     processes = [fit(x, column) for column in y.T]
-    pool = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
+    pending = np.array(state.get("pending", [])).reshape(-1, x.shape[1])
+    points = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
+    pool = np.concatenate([pending, points])
     posteriors = [process.at(pool) for process in processes]
     reference = _reference(y)
     free = np.ones(len(pool), dtype=np.bool_)
+
+    def take(row: int) -> None:
+        # Clipped to the box, several points of the pool may be one.
+        nonlocal free, posteriors
+        free &= (pool != pool[row]).any(axis=1)
+        posteriors = [posterior.assuming(row) for posterior in posteriors]
+
+    for row in range(len(pending)):
+        take(row)
     chosen: list[Genome] = []
     done = state["generation"] * state["population"]
     for number in range(done, done + state["population"]):
@@ -74,9 +87,7 @@ def _chosen(state: State) -> list[Genome]:
         direction = np.abs(rng.standard_normal(y.shape[1])) + 1e-9
         worth = scalarised(bounds, reference, direction / np.linalg.norm(direction))
         row = int(np.argmax(np.where(free, worth, -np.inf)))
-        # Clipped to the box, several points of the pool may be one.
-        free &= (pool != pool[row]).any(axis=1)
-        posteriors = [posterior.assuming(row) for posterior in posteriors]
+        take(row)
         chosen.append(pool[row].tolist())
     return chosen
 

@@ -1,6 +1,6 @@
 """The section `evolution` of a search file: how recipes are varied, and until when."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,12 +56,29 @@ class Evolution(Section):
         description="May be raised later to extend a finished search; by default 8 if not by "
         "bayesian",
     )
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Generations that are asked before the ones before them have been told, so "
+        "that no worker waits for a generation's end",
+    )
     descriptors: Literal["auto", "scores", "parents"] = Field(
         "auto",
         description="What map_elites tells models apart by: the scores on the first two "
         "benchmarks, or the distances to the first two endpoints; scores if there are two",
     )
     stop: Stop = Field(Stop(), description="What ends the search before its last generation")
+
+    @model_validator(mode="after")
+    def _can_be_asked_ahead(self) -> Self:
+        if self.ahead and not ALGORITHMS[self.algorithm].asynchronous:
+            able = ", ".join(name for name, one in ALGORITHMS.items() if one.asynchronous)
+            raise ValueError(
+                f"evolution.ahead: {self.algorithm} must be told of a generation before it is "
+                f"asked for the next; give ahead: 0, or one of the algorithms {able}"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -79,7 +79,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
             command, env={**environment(), **SOON}, stdout=output, stderr=output, cwd=folder
         )
     try:
-        end = time.monotonic() + 240
+        end = time.monotonic() + 400
         while "Ctrl-C stops" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
@@ -113,7 +113,7 @@ def scheduled(ui: Ui) -> dict[str, Any]:
     }
     made = ui.post(f"/deployments/{ui.forms['demo']}/schedules", [schedule])
     assert made.status_code == 201, made.text
-    end = time.monotonic() + 150
+    end = time.monotonic() + 400
     while time.monotonic() < end:
         for run in ui.find("flow_runs", flow_runs={"name": {"any_": ["demo"]}}):
             assert run["state_type"] not in ("FAILED", "CRASHED"), run["state"]
@@ -225,8 +225,10 @@ def page() -> Iterator[Any]:
         pytest.skip("no chromium: apt-get install chromium")
     with playwright.sync_playwright() as control:
         browser = control.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        playwright.expect.set_options(timeout=30_000)
-        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        playwright.expect.set_options(timeout=90_000)
+        opened = browser.new_page(viewport={"width": 1400, "height": 1000})
+        opened.set_default_timeout(90_000)
+        yield opened
         browser.close()
 
 

@@ -21,6 +21,11 @@ learning = [one for one in ALGORITHMS.values() if one.name not in ("random", "so
 learners = pytest.mark.parametrize("algorithm", learning, ids=lambda a: a.name)
 
 
+asynchronous = pytest.mark.parametrize(
+    "algorithm", [one for one in ALGORITHMS.values() if one.asynchronous], ids=lambda a: a.name
+)
+
+
 def scores(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray:
     """One objective, or two that conflict."""
     x = np.array(genomes)
@@ -107,6 +112,34 @@ def test_an_interrupted_search_goes_on_to_the_bit(algorithm, population):
         straight = algorithm.tell(straight, asked, *told)
         resumed = algorithm.tell(resumed, algorithm.ask(resumed), *told)
         assert straight == resumed
+
+
+@asynchronous
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_generations_can_be_asked_ahead(algorithm, ahead):
+    state = algorithm.start(3, 7, 5, ENDPOINTS)
+    asked = [algorithm.ask(state)]
+    for number in range(12):
+        while len(asked) <= number + ahead:
+            pending = asked[number:]
+            following = algorithm.ask(state, pending)
+            assert algorithm.ask(through_json(state), through_json(pending)) == following
+            assert len(following) == 7
+            assert following not in pending
+            asked.append(following)
+        told = scores(algorithm, asked[number])[:, :1], traits(algorithm, asked[number])
+        state = through_json(algorithm.tell(state, asked[number], *told))
+        assert state["generation"] == number + 1
+        assert "pending" not in state
+    if algorithm in learning and algorithm.name != "map_elites":
+        mean = [scores(algorithm, one)[:, 0].mean() for one in asked]
+        assert np.mean(mean[-3:]) > np.mean(mean[:2])
+
+
+def test_what_must_be_told_first_cannot_be_asked_ahead():
+    state = ALGORITHMS["cma_es"].start(3, 7, 5, [])
+    with pytest.raises(ValueError, match="cma_es cannot be asked before it has been told"):
+        ALGORITHMS["cma_es"].ask(state, [ALGORITHMS["cma_es"].ask(state)])
 
 
 @every_algorithm
