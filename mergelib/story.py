@@ -18,7 +18,7 @@ from mergelib.finalists import best_of, parents
 from mergelib.fitness import Judge, judge_of
 from mergelib.goals import told
 from mergelib.intervals import mean_score
-from mergelib.ledger import account, spent
+from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.report import percent
 from mergelib.runs import Run
@@ -64,7 +64,7 @@ class Story:
         done, asked = len(self._generations), self.run.search.evolution.generations
         if not done:
             return f"prepared; {asked} generations to come"
-        cost = spent(self.run.events())
+        cost = spent_by(self.run)
         hours = cost["seconds"] / 3600
         return (
             f"generation {done} of {asked}: {self._best}; {cost['items']:,} items answered in "
