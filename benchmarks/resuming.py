@@ -6,12 +6,12 @@
 Prepares a small search of the shipped models, lets a synthetic judge answer for the candidates of
 its first generations (they are written by what writes real ones), and then runs `mergeflow evolve`
 for one generation more. `seconds_made` is what it took to write the generations without answers;
-`seconds_to_go_on` from the command's start to its first new answer, and `cpu_to_go_on` what its
-process and Prefect's server had computed until then: how these grow with `generations` is what
-finished ones cost. `cpu_milliseconds_each` is what asking, estimating, telling and knowing what is
-next cost for the last of the generations that were written: the median of five. `seconds_to_end` is how long the command took in all, with the new generation,
-the finalists and the report. `megabytes` is the size of the run folder. A store that is given is
-gone on with; generations that it has already are not measured again.
+`cpu_milliseconds_each` what asking, estimating, telling and knowing what is next cost for the last
+of them, the median of five; `seconds_to_go_on` from the command's start to its first new answer,
+and `cpu_to_go_on` what its process and Prefect's server had computed until then: how these grow
+with `generations` is what finished ones cost. `seconds_to_end` is how long the command took in all,
+with the new generation, the finalists and the report. `megabytes` is the size of the run folder. A
+store that is given is gone on with; generations that it has already are not measured again.
 """
 
 import argparse
