@@ -17,6 +17,7 @@ from mergelib.evolution.front import non_dominated
 from mergelib.finalists import best_of, parents
 from mergelib.fitness import Judge, judge_of
 from mergelib.goals import told
+from mergelib.history import generations_of
 from mergelib.intervals import mean_score
 from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
@@ -56,7 +57,7 @@ class Story:
 
     @cached_property
     def _generations(self) -> list[pa.Table]:
-        return [self.run.generation(n) for n in range(self.run.finished_generations())]
+        return generations_of(self.run)
 
     @cached_property
     def headline(self) -> str:
