@@ -1,18 +1,20 @@
 """A search that is killed again and again ends as one that was not.
 
-    python -m benchmarks.kills [--kills 20] [--seed 0] [--how embedded fresh server]
-        [--store DIR] [--json FILE]
+    python -m benchmarks.kills [--kills 20] [--seed 0] [--how embedded fresh server dask ray
+        dask-command ray-command] [--store DIR] [--json FILE]
 
 Runs a small search of the shipped models once undisturbed, then once for each way in `--how`, where
 its process is killed (SIGKILL) at moments drawn from the seed: between the start and the end of the
 whole search, loading and reporting included. In between, `embedded` changes nothing; `fresh` throws
 Prefect's database away; `server` runs against `prefect server start`, which is killed as well and
-started again.
+started again. With `dask` and `ray` two workers answer: one of them is killed each time, and the
+command goes on by itself to its end. With `dask-command` and `ray-command` it is the command that
+is killed, as in `embedded`.
 
 `landed` is how many kills met a living process, `differing` how many of the run's Parquet files and
 states are not what they are in the undisturbed run, but for seconds and what was reused;
-`answered_again` how many evaluations that were in the store whole were worked out once more;
-`seconds` what it took in all.
+`answered_again` how many evaluations that were in the store whole were worked out once more; `left`
+how many workers of killed commands were still there 30 s later; `seconds` what it took in all.
 """
 
 import argparse
@@ -37,12 +39,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from benchmarks.killed_workers import search_with_killed_workers, still_there, workers_of
 from benchmarks.record import report
 from benchmarks.resuming import COMMAND, search_of
 from mergelib.runs import Run
 from tasks.results import fault_of
 
-WAYS = ("embedded", "fresh", "server")
+WAYS = ("embedded", "fresh", "server", "dask", "ray", "dask-command", "ray-command")
 
 _LOADING = 8.0
 """Seconds from a command's start within which it may be killed before its first evaluation."""
@@ -68,8 +71,15 @@ def moments(kills: int, evaluations: int, seed: int) -> list[tuple[float, float]
     return sorted(drawn)
 
 
-def killed_at(search: Path, run: Run, moment: tuple[float, float], env: dict[str, str]) -> bool:
-    """Run the command and kill it at a moment; whether it was still alive then."""
+class Killed(NamedTuple):
+    """What a kill met: whether the command was alive, and how many workers outlived it."""
+
+    alive: bool
+    left: int
+
+
+def killed_at(search: Path, run: Run, moment: tuple[float, float], env: dict[str, str]) -> Killed:
+    """Run the command and kill it at a moment."""
     arguments = ["evolve", str(search), "--store", str(run.folder.parent)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*COMMAND, *arguments], env=env, **quiet) as process:
@@ -79,8 +89,9 @@ def killed_at(search: Path, run: Run, moment: tuple[float, float], env: dict[str
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         alive = process.poll() is None
+        workers = workers_of(process.pid) if alive else []
         process.send_signal(signal.SIGKILL)
-    return alive
+    return Killed(alive, still_there(workers))
 
 
 def whole_results(run: Run) -> dict[str, int]:
@@ -162,6 +173,23 @@ class Disturbed(NamedTuple):
 
     landed: int
     answered_again: int
+    left: int = 0
+
+
+def with_killed_workers(
+    search: Path, run: Run, drawn: list[tuple[float, float]], seed: int
+) -> Disturbed:
+    """Run a search once, and kill one of its workers at each moment."""
+    written, again = dict[str, int](), 0
+
+    def look() -> None:
+        nonlocal again
+        now = whole_results(run)
+        again += sum(now.get(key) != when for key, when in written.items())
+        written.update(now)
+
+    landed = search_with_killed_workers(search, run, drawn, seed, environment(), look)
+    return Disturbed(landed, again)
 
 
 def disturbed(search: Path, run: Run, drawn: list[tuple[float, float]], way: str) -> Disturbed:
@@ -170,11 +198,12 @@ def disturbed(search: Path, run: Run, drawn: list[tuple[float, float]], way: str
     env = environment()
     if way == "server":
         env["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    landed, again, before = 0, 0, dict[str, int]()
+    landed, again, left, before = 0, 0, 0, dict[str, int]()
     for moment in [*drawn, None]:
         with standing_server(store / "server", port) if way == "server" else _nothing():
             if moment is not None:
-                landed += killed_at(search, run, moment, env)
+                killed = killed_at(search, run, moment, env)
+                landed, left = landed + killed.alive, left + killed.left
             else:
                 arguments = ["evolve", str(search), "--store", str(store)]
                 subprocess.run(
@@ -185,7 +214,7 @@ def disturbed(search: Path, run: Run, drawn: list[tuple[float, float]], way: str
         before = after
         if way == "fresh":
             shutil.rmtree(store / ".mergeflow" / "prefect", ignore_errors=True)
-    return Disturbed(landed, again)
+    return Disturbed(landed, again, left)
 
 
 @contextmanager
@@ -205,7 +234,15 @@ def measure(kills: int, seed: int, ways: list[str], folder: Path) -> list[dict[s
         start = time.perf_counter()
         drawn = moments(kills, evaluations, seed + number)
         run = Run(folder / way / "long")
-        result = disturbed(search, run, drawn, way)
+        runner = way.partition("-")[0]
+        content = search_of(4, 3)
+        if runner in ("dask", "ray"):
+            content["compute"] = {"runner": runner, "workers": 2}
+        search.write_text(yaml.safe_dump(content), encoding="utf-8")
+        if way in ("dask", "ray"):
+            result = with_killed_workers(search, run, drawn, seed + number)
+        else:
+            result = disturbed(search, run, drawn, way)
         found = decided(run)
         names = expected.keys() | found.keys()
         differing = sorted(name for name in names if found.get(name) != expected.get(name))
@@ -220,6 +257,7 @@ def measure(kills: int, seed: int, ways: list[str], folder: Path) -> list[dict[s
                 "files": len(expected),
                 "differing": len(differing),
                 "answered_again": result.answered_again + ledger["answered_twice"],
+                "left": result.left,
                 "seconds": time.perf_counter() - start,
             }
         )

@@ -6,15 +6,17 @@
 Prepares a small search of the shipped models, lets a synthetic judge answer for the candidates of
 its first generations (they are written by what writes real ones), and then runs `mergeflow evolve`
 for one generation more. `seconds_made` is what it took to write the generations without answers;
-`seconds_to_go_on` from the command's start to its first new answer, and `cpu_to_go_on` what its
-process and Prefect's server had computed until then: how these grow with `generations` is what
-finished ones cost. `seconds_to_end` is how long the command took in all, with the new generation,
-the finalists and the report. `megabytes` is the size of the run folder. A store that is given is
-gone on with; generations that it has already are not measured again.
+`cpu_milliseconds_each` what asking, estimating, telling and knowing what is next cost for the last
+of them, the median of five; `seconds_to_go_on` from the command's start to its first new answer,
+and `cpu_to_go_on` what its process and Prefect's server had computed until then: how these grow
+with `generations` is what finished ones cost. `seconds_to_end` is how long the command took in all,
+with the new generation, the finalists and the report. `megabytes` is the size of the run folder. A
+store that is given is gone on with; generations that it has already are not measured again.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from mergelib.evaluation import Evaluation, nothing_done
 from mergelib.fitness import judge_of
 from mergelib.runs import Run
 from mergelib.shipped import shipped
+from mergelib.stopping import reason_to_stop
 from mergelib.tables import Answered
 from tasks.selection import estimate
 from tasks.variation import ask, tell
@@ -103,15 +106,22 @@ def _cpu(process: psutil.Process) -> float:
     return sum(time.user + time.system for time in times)
 
 
-def write_generations(run: Run, generations: int) -> None:
-    """Ask, estimate and tell as a search does, with answers that were drawn and not given."""
+def write_generations(run: Run, generations: int) -> float:
+    """Ask, estimate and tell as a search does, with answers that were drawn and not given.
+
+    Returns:
+        The processor's seconds for a generation without its answers, of the last five the median.
+    """
     bench, judge = run.workbench(), judge_of(run)
     (anchors,) = judge.rungs
     random = np.random.default_rng(0)
     folder = str(run.folder)
+    seconds: list[float] = []
     with disable_run_logger():
         for generation in range(run.finished_generations(), generations):
+            start = time.process_time()
             genomes = ask.fn(folder, generation)
+            asked = time.process_time() - start
             answers = []
             for genome in genomes:
                 recipe = bench.space.decode(genome).to_yaml()
@@ -130,8 +140,12 @@ def write_generations(run: Run, generations: int) -> None:
                         "seconds": 0.5,
                     }
                 )
+            start = time.process_time()
             estimate.fn(folder, generation, genomes, answers)
             tell.fn(folder, generation)
+            reason_to_stop(run)
+            seconds.append(asked + time.process_time() - start)
+    return statistics.median(seconds[-5:])
 
 
 def _drawn(asked: Any, right: float, random: np.random.Generator) -> Evaluation:
@@ -152,7 +166,7 @@ def measure(generations: list[int], population: int, store: Path) -> list[dict[s
         if count < run.finished_generations():
             continue
         start = time.perf_counter()
-        write_generations(run, count)
+        each = write_generations(run, count)
         made = time.perf_counter() - start
         timed = command(store, population, count + 1)
         size = sum(file.stat().st_size for file in run.folder.rglob("*") if file.is_file())
@@ -162,6 +176,7 @@ def measure(generations: list[int], population: int, store: Path) -> list[dict[s
                 "population": population,
                 "megabytes": size / 1e6,
                 "seconds_made": made,
+                "cpu_milliseconds_each": 1e3 * each,
                 "seconds_to_go_on": timed.to_go_on,
                 "cpu_to_go_on": timed.cpu_to_go_on,
                 "seconds_to_end": timed.to_end,

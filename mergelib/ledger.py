@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from mergelib.files import read_json
+from mergelib.journal import Journal, journal_of
 from mergelib.runs import Run
 
 _OF_THE_END = ("deciding", "fresh")
@@ -59,6 +61,47 @@ def account(events: Iterable[Mapping[str, Any]], items_of_all_benchmarks: int) -
 def spent(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The cost of all different evaluations so far, those of a search's end left out."""
     return _sum(event for event in _each_once(events) if event["stage"] not in _OF_THE_END)
+
+
+def spent_by(run: Run) -> dict[str, Any]:
+    """What `spent` says of a run's journal, for the price of what is new in it.
+
+    A search asks after each generation.
+    """
+    return _running(journal_of(run.path("journal.jsonl"))).read_on()
+
+
+@lru_cache(maxsize=1)
+def _running(journal: Journal) -> "_Running":
+    return _Running(journal)
+
+
+class _Running:
+    """The sums of `spent`, carried on as a journal grows."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._read = journal, 0
+        self._costs: dict[str, list[Any] | None] = {}
+        self._sums: list[Any] = [0] * len(COSTS)
+
+    def read_on(self) -> dict[str, Any]:
+        """The sums, with what the journal holds by now."""
+        for event in self._journal.events[self._read :]:
+            self._add(event["key"], event)
+        self._read = len(self._journal.events)
+        return dict(zip(COSTS, self._sums, strict=True))
+
+    def _add(self, key: str, event: Mapping[str, Any]) -> None:
+        costs = [event[cost] for cost in COSTS]
+        if key not in self._costs:
+            counts = event.get("stage", "search") not in _OF_THE_END
+            self._costs[key] = costs if counts else None
+            if counts:
+                self._sums = [a + b for a, b in zip(self._sums, costs, strict=True)]
+        elif self._costs[key] not in (None, costs):
+            self._costs[key] = costs
+            counted = [known for known in self._costs.values() if known is not None]
+            self._sums = [sum(column) for column in zip(*counted, strict=True)]
 
 
 def _each_once(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

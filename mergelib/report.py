@@ -14,6 +14,7 @@ from markupsafe import Markup
 from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
 from mergelib.fitness import judge_of
+from mergelib.history import generations_of
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.remarks import remarks
 from mergelib.reservations import reservations
@@ -160,8 +161,7 @@ class Result:
     @cached_property
     def picture(self) -> str:
         """Convergence of a search with one objective, the trade-offs of one with several; SVG."""
-        generations = range(self.run.finished_generations())
-        tables = [self.run.generation(number) for number in generations]
+        tables = generations_of(self.run)
         if self.run.search.front:
             return trade_offs(tables, self.rows, self.names)
         return convergence(tables, self._weighted_rows())

@@ -23,6 +23,7 @@ import yaml
 from mergelib import places
 from mergelib.errors import InputError
 from mergelib.files import append_line, read_json, write_json, write_table, write_text
+from mergelib.journal import journal_of
 from mergelib.search import Search, parse_search
 from mergelib.workbench import Workbench, open_workbench
 
@@ -116,8 +117,14 @@ class Run:
 
     def finished_generations(self) -> int:
         """How many generations are finished, counted from the first on without a gap."""
+        there = {
+            f"{place.name}/{file.name}"
+            for place in (self.folder / "generations", self.folder / "state")
+            if place.exists()
+            for file in os.scandir(place)
+        }
         count = 0
-        while self.has_generation(count):
+        while {_generation_file(count), _state_file(count)} <= there:
             count += 1
         return count
 
@@ -280,13 +287,7 @@ class Run:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The journal's whole lines, oldest first."""
-        if not self.has("journal.jsonl"):
-            return
-        for line in (self.folder / "journal.jsonl").read_bytes().splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        yield from journal_of(self.folder / "journal.jsonl").events
 
 
 def _left_by(holder: str) -> str:

@@ -17,8 +17,9 @@ from mergelib.evolution.front import non_dominated
 from mergelib.finalists import best_of, parents
 from mergelib.fitness import Judge, judge_of
 from mergelib.goals import told
+from mergelib.history import generations_of
 from mergelib.intervals import mean_score
-from mergelib.ledger import account, spent
+from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.report import percent
 from mergelib.runs import Run
@@ -56,7 +57,7 @@ class Story:
 
     @cached_property
     def _generations(self) -> list[pa.Table]:
-        return [self.run.generation(n) for n in range(self.run.finished_generations())]
+        return generations_of(self.run)
 
     @cached_property
     def headline(self) -> str:
@@ -64,7 +65,7 @@ class Story:
         done, asked = len(self._generations), self.run.search.evolution.generations
         if not done:
             return f"prepared; {asked} generations to come"
-        cost = spent(self.run.events())
+        cost = spent_by(self.run)
         hours = cost["seconds"] / 3600
         return (
             f"generation {done} of {asked}: {self._best}; {cost['items']:,} items answered in "

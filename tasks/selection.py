@@ -11,6 +11,7 @@ from mergelib.errors import SearchError
 from mergelib.finalists import Contender
 from mergelib.fitness import judge_of
 from mergelib.genes import Genome
+from mergelib.history import generations_of
 from mergelib.incumbents import with_incumbent
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
@@ -56,9 +57,8 @@ def estimate(
 def choose_finalists(run: str) -> list[Contender]:
     """The best candidates of all generations, by their estimates, smoothed unless they raced."""
     folder = Run(Path(run))
-    tables = [folder.generation(n) for n in range(folder.finished_generations())]
     count, smooth = folder.search.finalists, folder.search.fitness.race is None
-    table, judge = pa.concat_tables(tables), judge_of(folder)
+    table, judge = pa.concat_tables(generations_of(folder)), judge_of(folder)
     return finalists.best_of(table, judge, count, "finalist", folder.here, smooth=smooth)
 
 

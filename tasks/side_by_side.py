@@ -24,7 +24,7 @@ from tasks.candidates import answer, answered, entered
 R = TypeVar("R")
 
 _TRIES = 3
-"""How often a candidate is handed out whose worker process ends over it."""
+"""How often something is handed out whose worker process ends over it."""
 
 
 class Question(NamedTuple):
@@ -86,7 +86,11 @@ def where_models_are(run: Run, task: Task[[str], R]) -> R:
     folder = str(run.folder)
     if run.search.compute.runner == "local":
         return task(folder)
-    return task.submit(folder).result()
+    for _ in range(_TRIES):
+        state = _final_state(task.submit(folder))
+        if not state.is_crashed():
+            break
+    return state.result()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from mergelib.asking import genomes_of, state_before
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.fitness import judge_of
 from mergelib.genes import Genome
-from mergelib.ledger import spent
+from mergelib.ledger import spent_by
 from mergelib.runs import Run
 from mergelib.traits import traits_of
 
@@ -30,4 +30,4 @@ def tell(run: str, generation: int) -> None:
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     before = state_before(folder, generation)
     after = algorithm.tell(before, genomes, fitness, traits)
-    folder.write_state(generation, after, spent(folder.events()))
+    folder.write_state(generation, after, spent_by(folder))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from prefect import flow, task
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import workers
 from flows.runners import check_runner
@@ -120,6 +122,13 @@ def test_all_workers_find_room_on_the_gpus(number: int, gpus: int, share: float)
     assert workers._share(number, gpus) == share
     if gpus:
         assert gpus * int(1 / share) >= number
+
+
+def test_workers_parse_certificates_for_servers_with_tls_only(tmp_path: Path) -> None:
+    for address, trusted in (("http://127.0.0.1:1/api", 1), ("https://prefect/api", None)):
+        with temporary_settings({PREFECT_API_URL: address, PREFECT_HOME: tmp_path}):
+            file = workers._environment().get("PREFECT_API_SSL_CERT_FILE")
+        assert (file and len(ssl.create_default_context(cafile=file).get_ca_certs())) == trusted
 
 
 def test_answers_of_another_device_or_type_are_refused(

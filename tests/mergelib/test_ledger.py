@@ -1,7 +1,7 @@
 import pytest
 
 from mergelib.files import write_json
-from mergelib.ledger import COSTS, account, finished_as, is_reported
+from mergelib.ledger import COSTS, account, finished_as, is_reported, spent, spent_by
 from mergelib.runs import Run
 from mergelib.search import parse_search
 
@@ -46,6 +46,23 @@ def test_a_model_that_failed_flatters_no_saving():
     assert sums["spent"]["items"] == 10
     assert sums["models"] == 1
     assert sums["times_less"] == 10
+
+
+def test_carried_on_the_costs_are_what_they_are_in_sum(tmp_path):
+    run = Run(tmp_path)
+    assert spent_by(run) == dict.fromkeys(COSTS, 0)
+    for added in (
+        event("k1", "m1", stage="search"),
+        event("k2", "m1", items=5, stage="fresh"),
+        event("k1", "m1", stage="search", reused=True),
+        # Answered by another machine, after its file was lost.
+        event("k1", "m1", stage="search", seconds=0.25),
+        event("k2", "m1", items=5, stage="search"),
+        event("k3", "m2", items=7, stage="rung 1"),
+    ):
+        run.journal(added)
+        assert spent_by(run) == spent(run.events())
+    assert spent_by(run)["items"] == 17
 
 
 @pytest.mark.parametrize("events", [[], [event("k", "m", items=0)]])
