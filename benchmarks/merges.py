@@ -22,6 +22,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "default": (),
     "random": ("evolution.algorithm=random",),
     "cma_es": ("evolution.algorithm=cma_es",),
+    "same-items": ("fitness.renew=0",),
     "racing": ("fitness.racing=true",),
     "ahead": ("evolution.ahead=1",),
     "ahead-3": ("evolution.ahead=3",),

@@ -25,7 +25,9 @@ def evaluations_in(search: Search) -> int:
 
 def opening(run: Run, judge: Judge, recipes: list[str], generation: int) -> list[Question]:
     """What the candidates of a generation are asked first, and whatever comes of others."""
-    return _questions(run, recipes, _racers(run, recipes), generation, 0, judge.rungs[0])
+    return _questions(
+        run, recipes, _racers(run, recipes), generation, 0, judge.asked_in(generation)[0]
+    )
 
 
 def race(
@@ -46,7 +48,7 @@ def race(
     settings = run.search.fitness.race
     parts: list[list[Answered]] = [[] for _ in recipes]
     racers = _racers(run, recipes)
-    for rung, asked in enumerate(judge.rungs):
+    for rung, asked in enumerate(judge.asked_in(generation)):
         questions = _questions(run, recipes, racers, generation, rung, asked)
         answers = all_answered(run, questions, progress.at, later)
         for individual, answer in zip(racers, answers, strict=True):

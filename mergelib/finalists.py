@@ -19,6 +19,7 @@ from mergelib.evolution.front import hypervolume, non_dominated, spread
 from mergelib.fitness import Judge
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference
+from mergelib.smoothing import smoothed
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench
 
@@ -78,7 +79,13 @@ def parents(bench: Workbench) -> list[Contender]:
 
 
 def best_of(
-    table: pa.Table, judge: Judge, count: int, role: str, here: Callable[[str], str] = str
+    table: pa.Table,
+    judge: Judge,
+    count: int,
+    role: str,
+    here: Callable[[str], str] = str,
+    *,
+    smooth: bool = False,
 ) -> list[Contender]:
     """The best recipes of a table by what the optimiser was told of them, each once.
 
@@ -88,6 +95,8 @@ def best_of(
         count: how many at most.
         role: what they shall be called.
         here: takes a recipe of the table and returns it with its models' present names.
+        smooth: whether to go by the fitness smoothed over the genomes (`mergelib.smoothing`), which
+            is not for races: who was dropped from one has not the fitness of an estimate.
 
     Returns:
         For one best model the highest fitness first, the incumbent of a race before all others; for
@@ -109,6 +118,8 @@ def best_of(
     rows = list(by_model.values())
     of_rows = pa.Table.from_pylist(rows, schema=table.schema)
     fitness = judge.told(of_rows)
+    if smooth:
+        fitness = smoothed(np.array(of_rows["genome"].to_pylist())[::-1], fitness[::-1])[::-1]
     if judge.goals.front:
         chosen = _front_after_front(fitness, count)
     else:

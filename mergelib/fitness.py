@@ -21,9 +21,11 @@ from mergelib.estimators import (
     gp_irt_constants,
 )
 from mergelib.goals import estimates_of
+from mergelib.irt.selection import SelectionContext
 from mergelib.irt.shift import NO_SHIFT, Shift
 from mergelib.racing import behind
 from mergelib.recipes import Recipe
+from mergelib.renewal import period_of, renewed
 from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
@@ -56,11 +58,15 @@ def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
 class _Scale:
     """One benchmark's items and how its estimator reads responses to them."""
 
-    items: tuple[str, ...]
+    choosing: SelectionContext
     anchors: tuple[str, ...]
     rungs: tuple[int, ...]
     context: EstimatorContext
     threshold: float | None
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        return self.choosing.bank.items
 
 
 class Judge:
@@ -100,6 +106,7 @@ class Judge:
             fit = fits.get(name)
             shift = Shift(**fit["shift"]) if fit else NO_SHIFT
             rungs = dict(zip(bank.items, rows["rung"].to_pylist(), strict=True))
+            of_endpoints = response_matrix(responses, name, endpoints, bank.items, c)
             constants = None
             if bench.search.fitness.estimator == "gp_irt":
                 constants = gp_irt_constants(
@@ -108,9 +115,7 @@ class Judge:
                 )
             context = EstimatorContext(
                 bank=bank,
-                endpoint_abilities=endpoint_abilities(
-                    response_matrix(responses, name, endpoints, bank.items, c), bank, shift
-                ),
+                endpoint_abilities=endpoint_abilities(of_endpoints, bank, shift),
                 shift=shift,
                 widening=fit["widening"] if fit else 1.0,
                 gp_irt_constants=constants,
@@ -119,7 +124,7 @@ class Judge:
             )
             asked = {item: rung for item, rung in rungs.items() if rung is not None}
             self._scales[name] = _Scale(
-                items=bank.items,
+                choosing=SelectionContext(bank, endpoint_responses=of_endpoints),
                 anchors=tuple(asked),
                 rungs=tuple(asked.values()),
                 context=context,
@@ -154,6 +159,20 @@ class Judge:
             }
             for rung in range(count)
         ]
+
+    def asked_in(self, generation: int) -> list[dict[str, list[str]]]:
+        """What the candidates of a generation are asked, rung by rung; see `mergelib.renewal`."""
+        period = period_of(self._search, generation)
+        if period == 0:
+            return self.rungs
+        reserved = self.unseen(self._search.deciding_items)
+        asked: dict[str, list[str]] = {}
+        for name, scale in self._scales.items():
+            # By two metrics of one benchmark the same items, which are answered once.
+            asked[name] = asked.get(self._same[name]) or renewed(
+                self._search, period, scale.choosing, reserved[name]
+            )
+        return [asked]
 
     def unseen(self, count: int) -> dict[str, list[str]]:
         """Items of the search pools that are no anchors, at random.

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from mergelib.errors import InputError
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.faults import one_line_each
+from mergelib.irt.selection import RANDOM_SELECTIONS
 from mergelib.merging.methods import check_models, takes_base
 from mergelib.sections.compute import Compute
 from mergelib.sections.evolution import Evolution
@@ -87,6 +88,7 @@ class Search(Section):
         if self.base is None and any(c.below_base is not None for c in self.constraints):
             raise ValueError("constraints: below_base needs a base; name it, or give at_least")
         self._check_algorithm()
+        self._check_renewal()
         if self.compute.dtype not in ("auto", "float32", self.merge.export_dtype):
             raise ValueError(
                 f"compute.dtype: {self.compute.dtype} would round the exported "
@@ -136,6 +138,37 @@ class Search(Section):
                 "evolution.descriptors: scores needs two benchmarks and the file has one; allowed: "
                 "auto, parents"
             )
+
+    def _check_renewal(self) -> None:
+        if self.fitness.renew == "auto" or not self.fitness.renew:
+            return
+        why = self._same_items_throughout
+        if why is not None:
+            raise ValueError(f"fitness.renew: {self.fitness.renew}, but {why}; give renew: 0")
+
+    @property
+    def _same_items_throughout(self) -> str | None:
+        """Why all candidates have to be asked the same items; None if they need not."""
+        fitness = self.fitness
+        if fitness.race:
+            return (
+                "a race compares candidates of all generations on the items that both have answered"
+            )
+        if fitness.selection not in RANDOM_SELECTIONS:
+            return f"fitness.selection: {fitness.selection} chooses the same items each time"
+        if ALGORITHMS[self.evolution.algorithm].traits == "responses":
+            return f"{self.evolution.algorithm} compares candidates item by item"
+        return None
+
+    @property
+    def renewal(self) -> int:
+        """After how many generations other anchor items are asked; 0 for never."""
+        if self.fitness.estimator == "full":
+            return 0
+        if self.fitness.renew != "auto":
+            return self.fitness.renew
+        smooths = ALGORITHMS[self.evolution.algorithm].smooths
+        return int(smooths and self._same_items_throughout is None)
 
     @property
     def front(self) -> bool:

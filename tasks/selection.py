@@ -54,12 +54,12 @@ def estimate(
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)
 def choose_finalists(run: str) -> list[Contender]:
-    """The best candidates of all generations, by their estimates."""
+    """The best candidates of all generations, by their estimates, smoothed unless they raced."""
     folder = Run(Path(run))
     tables = [folder.generation(n) for n in range(folder.finished_generations())]
-    count = folder.search.finalists
-    table = pa.concat_tables(tables)
-    return finalists.best_of(table, judge_of(folder), count, "finalist", folder.here)
+    count, smooth = folder.search.finalists, folder.search.fitness.race is None
+    table, judge = pa.concat_tables(tables), judge_of(folder)
+    return finalists.best_of(table, judge, count, "finalist", folder.here, smooth=smooth)
 
 
 @task(task_run_name="keep the better half", cache_policy=NO_CACHE)

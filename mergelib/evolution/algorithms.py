@@ -48,9 +48,11 @@ class Algorithm:
             where unknown; "doubts" (n, 1), the variance of the fitness's noise in that of a
             candidate on the first rung of a race, NaN where unknown; None for nothing. It does
             without, but then it has lost its point, or takes all fitness for equally sure.
+        asynchronous: whether it can be asked for a generation before it has been told the last.
+        smooths: whether candidates of two generations may have been asked different items: it
+            learns from estimates as noise allows, or not at all, and keeps none for being lucky.
         learn: what it can be told beside its generations: as `update`, and the state returned is
             that of the same generation. None for nothing.
-        asynchronous: whether it can be asked for a generation before it has been told the last.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Algorithm:
     smallest_population: int = 2
     traits: Traits | None = None
     asynchronous: bool = False
+    smooths: bool = False
     learn: Callable[..., State] | None = None
 
     def ask(self, state: State, pending: Sequence[Sequence[Genome]] = ()) -> list[Genome]:
@@ -126,6 +129,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             bayesian.tell,
             traits="doubts",
             asynchronous=True,
+            smooths=True,
             learn=bayesian.learn,
         ),
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
@@ -176,6 +180,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             random_search.tell,
             smallest_population=1,
             asynchronous=True,
+            smooths=True,
         ),
         Algorithm(
             "sobol",
@@ -185,6 +190,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             sobol.tell,
             smallest_population=1,
             asynchronous=True,
+            smooths=True,
         ),
         Algorithm("spea2", True, spea2.start, spea2.ask, spea2.tell, asynchronous=True),
     )

@@ -216,3 +216,6 @@ SELECTIONS: dict[str, Selection] = {
     "clustered": _clustered,
     "informative": _informative,
 }
+
+RANDOM_SELECTIONS = ("random", "systematic", "stratified")
+"""Those that choose other items with another generator."""

@@ -81,6 +81,11 @@ class Fitness(Section):
     calibration: Calibration = Field(
         Calibration(), description="What the item response model is calibrated on"
     )
+    renew: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="After how many generations other anchor items are asked, 0 for never; auto: "
+        "after each one by an algorithm that smooths estimates, if items are drawn at random",
+    )
     racing: RacingOrNot = Field(
         False,
         description="true: only the better half of a generation goes on to further items, and the "

@@ -1,0 +1,58 @@
+"""Estimates smoothed over the genomes."""
+
+import numpy as np
+import pytest
+
+from mergelib import smoothing
+from mergelib.smoothing import smoothed
+
+
+def _landscape(seed: int, count: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Genomes, two true values for each, and what noise makes of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((count, 4))
+    true = np.stack([0.7 - 0.2 * ((x - at) ** 2).sum(axis=1) for at in (0.3, 0.6)], axis=1)
+    return x, true, true + 0.08 * rng.standard_normal(true.shape)
+
+
+def test_the_best_by_smoothed_values_are_better_than_the_luckiest() -> None:
+    lucky, best = [], []
+    for seed in range(20):
+        x, true, told = _landscape(seed)
+        lucky.append(true[np.argsort(-told[:, 0])[:5], 0].mean())
+        best.append(true[np.argsort(-smoothed(x, told)[:, 0])[:5], 0].mean())
+    assert np.mean(best) > np.mean(lucky) + 0.02
+    assert np.mean(np.array(best) > lucky) > 0.9
+
+
+def test_smoothed_values_are_closer_to_the_truth_in_each_objective() -> None:
+    x, true, told = _landscape(0)
+    error = np.abs(smoothed(x, told) - true).mean(axis=0)
+    assert (error < 0.6 * np.abs(told - true).mean(axis=0)).all()
+
+
+def test_values_without_noise_stay_as_they_are() -> None:
+    x, true, _ = _landscape(1)
+    np.testing.assert_allclose(smoothed(x, true), true, atol=5e-3)
+
+
+def test_failed_candidates_stay_failed_and_do_not_count() -> None:
+    x, _, told = _landscape(2)
+    failed = told.copy()
+    failed[::7, 1] = np.nan
+    kept = np.isfinite(failed).all(axis=1)
+    found = smoothed(x, failed)
+    assert np.isnan(found[~kept]).all()
+    np.testing.assert_array_equal(found[kept], smoothed(x[kept], told[kept]))
+    assert np.isnan(smoothed(x, np.full_like(told, np.nan))).all()
+
+
+def test_one_candidate_keeps_its_value() -> None:
+    np.testing.assert_allclose(smoothed(np.array([[0.2, 0.3]]), np.array([[0.4]])), [[0.4]])
+
+
+def test_of_many_candidates_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, true, told = _landscape(3, count=300)
+    monkeypatch.setattr(smoothing, "FITTED", 100)
+    error = np.abs(smoothed(x, told) - true).mean()
+    assert error < 0.85 * np.abs(told - true).mean()
