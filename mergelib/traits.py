@@ -26,7 +26,8 @@ def traits_of(
         "responses": (candidates, items) to the anchor items of all objectives, an objective's
         times its weight over the largest weight; NaN where not scored. "descriptors":
         (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates on the first two
-        benchmarks or the distances to the first two endpoints; NaN where failed.
+        benchmarks or the distances to the first two endpoints; NaN where failed. "doubts":
+        (candidates, 1), see `Judge.doubts`.
     """
     if kind is None:
         return None
@@ -40,6 +41,8 @@ def traits_of(
             for name, weight in zip(judge.goals.objectives, weights, strict=True)
         ]
         return np.hstack(parts)
+    if kind == "doubts":
+        return judge.doubts(table["items"].to_pylist())
     if by_scores(run.search.evolution.descriptors, len(judge.goals.names)):
         return estimates_of(table, judge.goals.names)[:, :2]
     return _distances(run, table)
