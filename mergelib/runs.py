@@ -117,12 +117,8 @@ class Run:
 
     def finished_generations(self) -> int:
         """How many generations are finished, counted from the first on without a gap."""
-        there = {
-            f"{place.name}/{file.name}"
-            for place in (self.folder / "generations", self.folder / "state")
-            if place.exists()
-            for file in os.scandir(place)
-        }
+        folders = (self.folder / "generations", self.folder / "state")
+        there = {f"{f.name}/{e.name}" for f in folders if f.exists() for e in os.scandir(f)}
         count = 0
         while {_generation_file(count), _state_file(count)} <= there:
             count += 1
