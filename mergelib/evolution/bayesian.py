@@ -23,8 +23,15 @@ from mergelib.evolution.gaussian_process import FloatArray, Process, fit
 from mergelib.evolution.population import Genome, State, begin, design, scored, traits_of
 from mergelib.evolution.randomness import generator
 
-REMEMBERED = 100
-"""Candidates that the process is fitted to: the newest, and as many of the best before them."""
+REMEMBERED = (400, 100)
+"""Candidates that the process is fitted to: the newest, and as many of the best before them.
+
+The second number is for populations above `SMALL`, whose generations outnumber what a fit to many
+adds: it takes time with the cube of their number.
+"""
+
+SMALL = 16
+"""The largest population for which time goes into candidates rather than into asking for them."""
 
 POOL = 1024
 """Points that a generation is chosen from; four for each place in it, if that is more."""
@@ -140,9 +147,10 @@ def learn(
             "doubt": float(doubt),
         }
     kept = list(told.values())
-    if len(kept) > REMEMBERED:
-        older, newest = kept[: -REMEMBERED // 2], kept[-REMEMBERED // 2 :]
-        best = set(_leading(np.array([one["fitness"] for one in older]))[: REMEMBERED // 2])
+    half = remembered(state["population"]) // 2
+    if len(kept) > 2 * half:
+        older, newest = kept[:-half], kept[-half:]
+        best = set(_leading(np.array([one["fitness"] for one in older]))[:half])
         kept = [one for row, one in enumerate(older) if row in best] + newest
     return {**state, "told": kept}
 
@@ -151,6 +159,11 @@ def learn(
 def _libraries() -> ThreadpoolController:
     """The libraries with threads of their own that are loaded; looking for them takes a while."""
     return ThreadpoolController()
+
+
+def remembered(population: int) -> int:
+    """How many candidates the process is fitted to at most."""
+    return REMEMBERED[0] if population <= SMALL else REMEMBERED[1]
 
 
 def kappa(number: int) -> float:

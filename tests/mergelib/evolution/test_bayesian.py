@@ -120,17 +120,19 @@ def test_small_populations_take_turns_over_generations() -> None:
     assert len(set(turns)) == 4
 
 
-def test_what_is_remembered_is_bounded_and_holds_the_best_and_the_newest() -> None:
-    state = bayesian.start(2, 10, 0, [])
-    genomes = np.random.default_rng(0).random((30, 10, 2)).tolist()
+@pytest.mark.parametrize("population", [10, 50])
+def test_what_is_remembered_is_bounded_and_holds_the_best_and_the_newest(population: int) -> None:
+    state = bayesian.start(2, population, 0, [])
+    limit = bayesian.remembered(population)
+    genomes = np.random.default_rng(0).random((600 // population, population, 2)).tolist()
     for generation in genomes:
         state = bayesian.tell(state, generation, _sphere(generation))
     kept = [tuple(one["genome"]) for one in state["told"]]
     flat = [tuple(g) for generation in genomes for g in generation]
     best = max(flat, key=lambda genome: _sphere([genome])[0, 0])
-    assert len(kept) == bayesian.REMEMBERED
+    assert len(kept) == limit
     assert best in kept
-    assert kept[-bayesian.REMEMBERED // 2 :] == flat[-bayesian.REMEMBERED // 2 :]
+    assert kept[-limit // 2 :] == flat[-limit // 2 :]
 
 
 def test_a_genome_told_again_has_its_newer_fitness() -> None:
@@ -143,8 +145,8 @@ def test_a_genome_told_again_has_its_newer_fitness() -> None:
 
 
 def test_the_members_of_the_front_are_remembered_first() -> None:
-    state = bayesian.start(2, 10, 0, [])
-    genomes = np.random.default_rng(1).random((16, 10, 2)).tolist()
+    state = bayesian.start(2, 20, 0, [])
+    genomes = np.random.default_rng(1).random((8, 20, 2)).tolist()
     for generation in genomes:
         state = bayesian.tell(state, generation, _two(generation))
     everything = _two([genome for generation in genomes for genome in generation])
