@@ -55,8 +55,10 @@ class Startup:
 
     def _start(self) -> None:
         since = time.perf_counter()
-        # If it cannot start, Prefect tries again when it first needs it, and says why.
-        with spared_from_interrupts(), suppress(RuntimeError, httpx.HTTPError):
+        # If it cannot start, Prefect tries again when it first needs it, and says why. When the
+        # process ends, Prefect takes the server away from under its own start.
+        expected = (RuntimeError, httpx.HTTPError, AttributeError)
+        with spared_from_interrupts(), suppress(*expected):
             self._server.start()
             self._seconds = time.perf_counter() - since
 

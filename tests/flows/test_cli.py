@@ -89,7 +89,8 @@ def test_a_bad_search_file_gets_one_clear_line_and_writes_nothing(
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     result = mergeflow(verb, str(path), "--store", str(tmp_path / "store"))
     assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    line = result.stderr.strip()
     assert said in line
     assert [p.name for p in tmp_path.iterdir()] == ["search.yaml"]
 
@@ -135,8 +136,8 @@ def test_what_cannot_be_done_here_is_told_before_anything_is_written(
         settings = [part for override in overrides for part in ("--set", override)]
         result = mergeflow("evolve", str(search_file), "--store", str(store), *settings)
         assert result.returncode == 2, result.stderr
-        (line,) = result.stderr.splitlines()
-        assert said in line
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert said in result.stderr
     assert not store.exists()
 
 

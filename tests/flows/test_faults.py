@@ -135,6 +135,7 @@ def test_an_endpoint_that_fails_stops_the_search(
 
 def test_a_slow_candidate_has_failed(own_store: Path) -> None:
     content = tiny("slow")
+    content["objectives"][0]["fresh_items"] = 29  # not those that the store has answers to
     content["compute"] = {"seconds_per_candidate": 1e-6}
     with pytest.raises(SearchError, match="has no scored answer to zoo_ja's fresh items"):
         run_search(content, own_store)
