@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mergelib.beforehand import beforehand
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.finalists import best_of
 from mergelib.fitness import judge_of
@@ -24,17 +23,12 @@ def state_before(run: Run, generation: int) -> Any:
     # The best of the uniform merges; the best trade-offs, if there are several objectives. They
     # have been answered already and cost nothing.
     count = _FROM_SWEEP if search.front else 1
-    judge = judge_of(run)
-    sweep = best_of(run.table("uniform.parquet"), judge, count, "uniform", run.here)
+    sweep = best_of(run.table("uniform.parquet"), judge_of(run), count, "uniform", run.here)
     best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
     # The best uniform merge may be the even one: a place in the population is worth more.
     first = [list(genome) for genome in dict.fromkeys(map(tuple, [*best, *space.first()]))]
     algorithm = ALGORITHMS[search.evolution.algorithm]
-    state = algorithm.start(space.dimension, search.evolution.population, search.seed, first)
-    if search.fitness.race is None or algorithm.learn is None:
-        return state
-    # A race has few answers to go by: it begins with those that there are.
-    return algorithm.learn(state, *beforehand(run, judge))
+    return algorithm.start(space.dimension, search.evolution.population, search.seed, first)
 
 
 def genomes_of(run: Run, generation: int) -> list[Genome]:

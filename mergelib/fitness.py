@@ -325,17 +325,6 @@ class Judge:
         fitness = self.of_means(scores)
         return behind(fitness, self._dropped(table["items"].to_pylist()))
 
-    def doubts(self, items: Sequence[int]) -> NDArray[np.float64]:
-        """How unsure candidates' fitness is, (candidates, 1) in (0, 1]; see `Algorithm.traits`.
-
-        Args:
-            items: how many each was asked. The variance of an estimate is taken to be inverse to
-                it, and 1 that of as few as the first rung has: of all candidates without a race.
-        """
-        first = sum(map(len, self.rungs[0].values()))
-        asked = np.maximum(np.array(items, dtype=np.float64), first)
-        return (first / asked)[:, None]
-
     def _dropped(self, items: Sequence[int]) -> list[int]:
         """The rows of candidates that were asked less than all anchors."""
         anchors = sum(len(scale.anchors) for scale in self._scales.values())

@@ -26,8 +26,7 @@ def traits_of(
         "responses": (candidates, items) to the anchor items of all objectives, an objective's
         times its weight over the largest weight; NaN where not scored. "descriptors":
         (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates on the first two
-        benchmarks or the distances to the first two endpoints; NaN where failed. "doubts":
-        (candidates, 1), see `Judge.doubts`.
+        benchmarks or the distances to the first two endpoints; NaN where failed.
     """
     if kind is None:
         return None
@@ -41,8 +40,6 @@ def traits_of(
             for name, weight in zip(judge.goals.objectives, weights, strict=True)
         ]
         return np.hstack(parts)
-    if kind == "doubts":
-        return judge.doubts(table["items"].to_pylist())
     if by_scores(run.search.evolution.descriptors, len(judge.goals.names)):
         return estimates_of(table, judge.goals.names)[:, :2]
     return _distances(run, table)

@@ -25,7 +25,7 @@ from mergelib.evolution import (
 )
 from mergelib.evolution.population import Genome, State
 
-Traits = Literal["responses", "descriptors", "doubts"]
+Traits = Literal["responses", "descriptors"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,10 @@ class Algorithm:
         smallest_population: fewest genomes in a generation; `start` refuses fewer.
         traits: what the algorithm can use beside the fitness: "responses" (n, m) to m items, 1 or
             0 or between, NaN where an item was not scored; "descriptors" (n, 2) in [0, 1], NaN
-            where unknown; "doubts" (n, 1), the variance of the fitness's noise in that of a
-            candidate on the first rung of a race, NaN where unknown; None for nothing. It does
-            without, but then it has lost its point, or takes all fitness for equally sure.
+            where unknown; None for nothing. It does without, but then it has lost its point.
         asynchronous: whether it can be asked for a generation before it has been told the last.
         smooths: whether candidates of two generations may have been asked different items: it
             learns from estimates as noise allows, or not at all, and keeps none for being lucky.
-        learn: what it can be told beside its generations: as `update`, and the state returned is
-            that of the same generation. None for nothing.
     """
 
     name: str
@@ -64,7 +60,6 @@ class Algorithm:
     traits: Traits | None = None
     asynchronous: bool = False
     smooths: bool = False
-    learn: Callable[..., State] | None = None
 
     def ask(self, state: State, pending: Sequence[Sequence[Genome]] = ()) -> list[Genome]:
         """Give the next genomes; the same ones each time it is asked.
@@ -127,10 +122,8 @@ ALGORITHMS: dict[str, Algorithm] = {
             bayesian.start,
             bayesian.ask,
             bayesian.tell,
-            traits="doubts",
             asynchronous=True,
             smooths=True,
-            learn=bayesian.learn,
         ),
         Algorithm("cma_es", False, cma_es.start, cma_es.ask, cma_es.tell),
         Algorithm(

@@ -1,7 +1,5 @@
 """Bayesian optimisation: a Gaussian process smooths noisy scores and says where to ask next.
 
-Scores on few items count for less: the noise of each is taken to be as large as its `doubt` says.
-
 A generation is chosen from a pool of points, most of them near the best so far, by upper confidence
 bounds: mean + kappa deviations (Srinivas et al. 2010), with kappa from 0 on in turn, and each
 choice assumed to have been answered before the next is made (Desautels et al. 2014). Of several
@@ -20,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from mergelib.evolution.front import non_dominated
 from mergelib.evolution.gaussian_process import FloatArray, Process, fit
-from mergelib.evolution.population import Genome, State, begin, design, scored, traits_of
+from mergelib.evolution.population import Genome, State, begin, design, scored
 from mergelib.evolution.randomness import generator
 
 REMEMBERED = (400, 100)
@@ -41,9 +39,6 @@ ANYWHERE = 0.25
 
 STEPS = (0.05, 0.1, 0.2)
 """Standard deviations around the leaders, of which the rest of the pool is drawn."""
-
-LEAST_DOUBT = 1e-6
-"""In that of a candidate on the first rung of a race: nothing is known for certain."""
 
 LEADERS = 5
 """By their scores, and as many by what the process makes of these; more if a front is larger."""
@@ -76,8 +71,7 @@ def _chosen(state: State) -> list[Genome]:
     x = np.array([one["genome"] for one in state["told"]])
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
-    doubts = np.array([one.get("doubt", 1.0) for one in state["told"]])
-    processes = [fit(x, column, doubts) for column in y.T]
+    processes = [fit(x, column) for column in y.T]
     pending = np.array(state.get("pending", [])).reshape(-1, x.shape[1])
     points = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
     pool = np.concatenate([pending, points])
@@ -105,54 +99,29 @@ def _chosen(state: State) -> list[Genome]:
     return chosen
 
 
-def tell(
-    state: State,
-    genomes: Sequence[Genome],
-    fitness: NDArray[np.float64],
-    doubts: NDArray[np.float64] | None = None,
-) -> State:
-    """Remember the candidates; see `learn`.
+def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) -> State:
+    """Remember the candidates: the newest, and of those before the best.
 
     Args:
         state: the state that the genomes were asked of.
         genomes: n genomes.
         fitness: (n, k), maximised; NaN is a failed candidate, which is not remembered.
-        doubts: (n, 1), see `mergelib.evolution.algorithms.Algorithm.traits`; None for equal ones.
 
     Returns:
         The state of the next generation.
     """
-    known = learn(state, genomes, fitness, doubts)
-    return {**known, "generation": state["generation"] + 1}
-
-
-def learn(
-    state: State,
-    genomes: Sequence[Genome],
-    fitness: NDArray[np.float64],
-    doubts: NDArray[np.float64] | None = None,
-) -> State:
-    """Remember candidates of no generation: the newest, and of those before the best.
-
-    Takes what `tell` takes, and returns the state of the same generation.
-    """
     candidates = scored(state, genomes, fitness, objectives=None)
-    doubtful = np.nan_to_num(traits_of(genomes, fitness, doubts, width=1)[:, 0], nan=1.0)
-    told = {tuple(one["genome"]): one for one in state["told"]}
-    for candidate, doubt in zip(candidates, np.maximum(doubtful, LEAST_DOUBT), strict=True):
+    told = {tuple(one["genome"]): one["fitness"] for one in state["told"]}
+    for candidate in candidates:
         told.pop(tuple(candidate), None)
-        told[tuple(candidate)] = {
-            "genome": list(candidate),
-            "fitness": list(candidate.fitness.values),
-            "doubt": float(doubt),
-        }
-    kept = list(told.values())
+        told[tuple(candidate)] = list(candidate.fitness.values)
+    kept = [{"genome": list(genome), "fitness": values} for genome, values in told.items()]
     half = remembered(state["population"]) // 2
     if len(kept) > 2 * half:
         older, newest = kept[:-half], kept[-half:]
         best = set(_leading(np.array([one["fitness"] for one in older]))[:half])
         kept = [one for row, one in enumerate(older) if row in best] + newest
-    return {**state, "told": kept}
+    return {**state, "generation": state["generation"] + 1, "told": kept}
 
 
 @cache

@@ -1,11 +1,10 @@
 """A Gaussian process over genomes: what few noisy scores say of the recipes in between.
 
-One length scale for all genes, a constant mean, and noise whose variance is known up to a factor:
-a score on a quarter of the items is four times as doubtful. Length and that factor are those of a
-grid with the highest marginal likelihood, the scale of the process follows from them in closed form
-(Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2 and 5.4.1). A
-grid rather than a gradient: it cannot fail to converge, and a search that resumes finds the same
-process.
+One length scale for all genes, a constant mean and homoscedastic noise; length and noise are those
+of a grid with the highest marginal likelihood, the scale of the process follows from them in
+closed form (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2
+and 5.4.1). A grid rather than a gradient: it cannot fail to converge, and a search that resumes
+finds the same process.
 """
 
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ class Posterior:
         mean: (m,), in the units of the fitness.
         variance: (m,), of the process without the noise, in units of its own variance.
         scale: standard deviation of the process, in the units of the fitness.
-        noise: variance of the noise of a score of median doubt, in those of the process.
+        noise: variance of the noise, in those of the process.
         points: (m, d).
         length: of the kernel.
         whitened: (n, m), L^-1 k(told, points), with a row for each point that was told or assumed.
@@ -86,12 +85,12 @@ class Process:
 
     Attributes:
         x: (n, d), the genomes told.
-        centre: mean of their fitness, each by the inverse of its doubt.
+        centre: mean of their fitness.
         length: of the kernel.
-        noise: variance of the noise of a score of median doubt, in those of the process.
+        noise: variance of the noise, in those of the process.
         variance: of the process, in the squared units of the fitness.
-        factor: (n, n), L of K + noise D = L L^T, D the doubts over their median.
-        whitened: (n,), L^-1 of the fitness less the centre.
+        factor: (n, n), L of K + noise I = L L^T.
+        whitened: (n,), L^-1 of the fitness less its mean.
     """
 
     x: FloatArray
@@ -117,35 +116,31 @@ class Process:
         )
 
 
-def fit(x: FloatArray, y: FloatArray, doubts: FloatArray | None = None) -> Process:
+def fit(x: FloatArray, y: FloatArray) -> Process:
     """Fit a process to scores.
 
     Args:
         x: (n, d), the genomes told; n >= 1.
         y: (n,), their fitness, finite.
-        doubts: (n,), positive, the variances of the scores' noise up to a factor; None for equal
-            ones.
     """
-    d = np.ones(len(y)) if doubts is None else doubts / np.median(doubts)
-    centre = float(np.average(y, weights=1 / d))
+    centre = float(y.mean())
     z = y - centre
-    length, noise, variance = _likeliest(x, z, d)
-    factor: FloatArray = cholesky(kernel(x, x, length) + noise * np.diag(d), lower=True)
+    length, noise, variance = _likeliest(x, z)
+    factor: FloatArray = cholesky(kernel(x, x, length) + noise * np.eye(len(x)), lower=True)
     whitened = solve_triangular(factor, z, lower=True, check_finite=False)
     return Process(x, centre, length, noise, variance, factor, whitened)
 
 
-def _likeliest(x: FloatArray, z: FloatArray, d: FloatArray) -> tuple[float, float, float]:
-    """Length, noise and variance of the process that make the scores z of doubts d likeliest."""
+def _likeliest(x: FloatArray, z: FloatArray) -> tuple[float, float, float]:
+    """Length, noise and variance of the process that make the scores likeliest."""
     noises = np.array(NOISES)
-    s = np.sqrt(d)
     best = -np.inf
     likeliest = (LENGTHS[-1], NOISES[-1], _TINY)
     for length in np.sqrt(x.shape[1] / 10) * np.array(LENGTHS):
-        # D^-1/2 K D^-1/2 = Q diag(e) Q^T once, then K + noise D is free for each noise.
-        e, Q = eigh(kernel(x, x, length) / s[:, None] / s, check_finite=False)
+        # K = Q diag(e) Q^T once, then K + noise I is free for each noise.
+        e, Q = eigh(kernel(x, x, length), check_finite=False)
         spectra = np.maximum(e, 0.0) + noises[:, None]
-        variances = np.maximum(((Q.T @ (z / s)) ** 2 / spectra).mean(axis=1), _TINY)
+        variances = np.maximum(((Q.T @ z) ** 2 / spectra).mean(axis=1), _TINY)
         likelihoods = -0.5 * (len(z) * np.log(variances) + np.log(spectra).sum(axis=1))
         row = int(np.argmax(likelihoods))
         if likelihoods[row] > best:

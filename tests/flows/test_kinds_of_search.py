@@ -12,9 +12,6 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from flows.result import print_result
-from mergelib.beforehand import beforehand
-from mergelib.calibration import calibration_plan
-from mergelib.fitness import judge_of
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from tests.conftest import DATA, small_search
@@ -102,28 +99,6 @@ def test_a_race_that_is_begun_again_ends_the_same(raced: Run, tmp_path: Path) ->
     document["evolution"]["generations"] = 3
     again = run_search(document, tmp_path)
     assert decided(again) == decided(raced)
-
-
-def test_a_race_by_the_default_begins_with_what_preparing_has_found_out(tmp_path: Path) -> None:
-    content = _short("knowing")
-    content["fitness"]["racing"] = True
-    content["evolution"]["algorithm"] = "bayesian"
-    run = run_search(content, tmp_path)
-    bench, judge = run.workbench(), judge_of(run)
-    known = beforehand(run, judge)
-    merges = [recipe.to_yaml() for recipe, _ in calibration_plan(bench)]
-    assert [bench.space.decode(g).to_yaml() for g in known.genomes[: len(merges)]] == merges
-    uniform = run.table("uniform.parquet")
-    assert known.genomes[len(merges) :] == uniform["genome"].to_pylist()
-    assert known.fitness[len(merges) :] == pytest.approx(judge.told(uniform))
-    # Twenty items of the calibration against the three of the first rung, and all ten anchors.
-    assert set(known.doubts[: len(merges), 0]) == {3 / 20}
-    assert set(known.doubts[len(merges) :, 0]) == {3 / 10}
-    told = run.state(0)["told"]
-    first = run.generation(0).to_pylist()
-    assert [one["genome"] for one in told[: len(known.genomes)]] == known.genomes
-    assert [one["genome"] for one in told[len(known.genomes) :]] == [r["genome"] for r in first]
-    assert [one["doubt"] for one in told[-4:]] == [3 / row["items"] for row in first]
 
 
 def test_weights_make_one_winner_of_several_objectives(tmp_path: Path) -> None:

@@ -134,11 +134,6 @@ def test_a_recipe_that_is_there_twice_is_scored_twice(bench: Workbench, judge: J
     assert first["status"] == "ok"
 
 
-def test_who_was_asked_four_times_as_much_is_a_quarter_as_doubtful(judge: Judge) -> None:
-    """Without a race all anchors are the first rung: who was asked no more is as doubtful."""
-    assert judge.doubts([10, 40, 0, 15])[:, 0].tolist() == [1.0, 0.25, 1.0, pytest.approx(2 / 3)]
-
-
 def test_unscored_answers_count_as_not_asked(judge: Judge) -> None:
     asked = judge.anchors
     half = _evaluation(asked, set(asked["zoo_ja"]))

@@ -34,7 +34,7 @@ def scores(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray:
 
 
 def traits(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray | None:
-    """What the algorithm can use, with a gap: two genes, six items, or how sure the scores are."""
+    """What the algorithm can use, with a gap: two genes, or six items that genes get right."""
     x = np.array(genomes)
     if algorithm.traits is None:
         return None
@@ -42,10 +42,6 @@ def traits(algorithm: Algorithm, genomes: list[list[float]]) -> np.ndarray | Non
         known = x[:, [0, -1]]
         known[2::5, 0] = np.nan
         return known
-    if algorithm.traits == "doubts":
-        doubts = 1 - 0.7 * x[:, :1]
-        doubts[2::5] = np.nan
-        return doubts
     known = np.concatenate([x > 0.4, x < 0.7], axis=1).astype(float)
     known[1::3, 0] = np.nan
     return known
@@ -289,30 +285,9 @@ def test_traits_that_do_not_fit_are_refused(name):
     for shape in [(3, 2), (4,), (4, 2, 1)]:
         with pytest.raises(ValueError, match="traits of shape"):
             algorithm.tell(state, genomes, fitness, np.zeros(shape))
-    columns = 1 if algorithm.traits == "doubts" else 2
     for value in (-0.1, 1.1, np.inf):
         with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
-            algorithm.tell(state, genomes, fitness, np.full((4, columns), value))
-
-
-@pytest.mark.parametrize("name", [one.name for one in ALGORITHMS.values() if one.learn])
-def test_what_is_learnt_beforehand_takes_no_generation_and_is_gone_by(name):
-    algorithm = ALGORITHMS[name]
-    state = algorithm.start(3, 4, 0, ENDPOINTS)
-    genomes = np.random.default_rng(0).random((20, 3)).tolist()
-    fitness = scores(algorithm, genomes)
-    fitness[3] = np.nan
-    before = copy.deepcopy(state)
-    knowing = algorithm.learn(state, genomes, fitness, traits(algorithm, genomes))
-    assert state == before
-    assert knowing["generation"] == 0
-    assert through_json(knowing) == knowing
-    asked = algorithm.ask(knowing)
-    assert asked == algorithm.ask(through_json(knowing)) != algorithm.ask(state)
-    # Better than a design that knows nothing, which holds the first population's genomes.
-    assert scores(algorithm, asked).mean() > scores(algorithm, algorithm.ask(state)).mean()
-    nothing = algorithm.learn(state, genomes, np.full_like(fitness, np.nan))
-    assert algorithm.ask(nothing) == algorithm.ask(state)
+            algorithm.tell(state, genomes, fitness, np.full((4, 2), value))
 
 
 def test_the_registry_says_what_each_algorithm_takes():

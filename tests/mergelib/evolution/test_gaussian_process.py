@@ -55,40 +55,6 @@ def test_no_other_process_of_the_grid_is_likelier(seed: int) -> None:
         assert likelihood(length, noise, variance) <= best + 1e-6
 
 
-def test_doubtful_scores_are_those_of_scikit_learn_with_a_noise_of_their_own() -> None:
-    x, y = _told(0)
-    rng = np.random.default_rng(5)
-    doubts, points = rng.uniform(0.1, 4.0, len(y)), rng.random((40, 4))
-    process = fit(x, y, doubts)
-    assert process.centre == pytest.approx((y / doubts).sum() / (1 / doubts).sum())
-    z, d = y - process.centre, doubts / np.median(doubts)
-
-    def theirs(length: float, noise: float, variance: float) -> GaussianProcessRegressor:
-        own = ConstantKernel(variance) * RBF(length)
-        model = GaussianProcessRegressor(own, alpha=variance * noise * d, optimizer=None)
-        return model.fit(x, z)
-
-    found = theirs(process.length, process.noise, process.variance)
-    mean, deviation = found.predict(points, return_std=True)
-    posterior = process.at(points)
-    np.testing.assert_allclose(posterior.mean, process.centre + mean, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(posterior.deviation, deviation, rtol=1e-6)
-    best = found.log_marginal_likelihood(found.kernel_.theta)
-    for length, noise in product(np.sqrt(4 / 10) * np.array(LENGTHS), NOISES):
-        K = kernel(x, x, length) + noise * np.diag(d)
-        variance = float(z @ np.linalg.solve(K, z)) / len(z)  # the likeliest for this pair
-        model = theirs(length, noise, variance)
-        assert model.log_marginal_likelihood(model.kernel_.theta) <= best + 1e-6
-
-
-def test_equal_doubts_are_none_to_the_bit() -> None:
-    x, y = _told(1)
-    points = np.random.default_rng(3).random((20, 4))
-    alike, plain = fit(x, y, np.full(len(y), 0.25)).at(points), fit(x, y).at(points)
-    np.testing.assert_array_equal(alike.mean, plain.mean)
-    np.testing.assert_array_equal(alike.deviation, plain.deviation)
-
-
 def test_assuming_a_point_is_a_refit_with_its_mean_as_the_answer() -> None:
     x, y = _told(0)
     points = np.random.default_rng(7).random((30, 4))
