@@ -189,7 +189,7 @@ class Run:
 
     def check_same(self, search: Search, fingerprints: dict[str, str]) -> None:
         """Check that this run can go on with a search; see `prepare`."""
-        own, contents = self.search, self.fingerprints
+        own, contents = self.search.settled(), self.fingerprints
         search = search.settled(own)
         before = _flatten(own.model_dump(mode="json"))
         now = _flatten(search.model_dump(mode="json"))
