@@ -55,11 +55,15 @@ class Startup:
 
     def _start(self) -> None:
         since = time.perf_counter()
-        # If it cannot start, Prefect tries again when it first needs it, and says why. When the
-        # process ends, Prefect takes the server away from under its own start.
-        expected = (RuntimeError, httpx.HTTPError, AttributeError)
-        with spared_from_interrupts(), suppress(*expected):
-            self._server.start()
+        # If it cannot start, Prefect tries again when it first needs it, and says why.
+        with spared_from_interrupts(), suppress(RuntimeError, httpx.HTTPError):
+            try:
+                self._server.start()
+            except AttributeError:
+                # When the process ends, Prefect takes the server from under its own start.
+                if self._server.server_process is not None:
+                    raise
+                return
             self._seconds = time.perf_counter() - since
 
     def finish(self) -> str:
