@@ -4,13 +4,17 @@
         [--generations 10 100 1000] [--json FILE]
 
 `candidate, cold` and `candidate, cached`: a worker's time for each candidate beyond what merging
-and answering themselves took, in milliseconds of wall and, for this process alone, of processor.
-Each candidate answers one item, so that little else is measured. `first candidates` is what it
-takes until each worker has answered one: it imports, and opens the models. `subflow` is a
+and answering themselves took, in milliseconds of wall; `cpu_milliseconds` is what all processes
+computed for it, those of the runner and Prefect's server included, and with `cold` the merging and
+answering. Each candidate answers one item, so that little else is measured. `first candidates` is
+what it takes until each worker has answered one: it imports, and opens the models. `subflow` is a
 generation's flow without tasks. `server`: until the embedded server answers, on a new database and
 on an old one. `resume`: until a run with so many finished generations knows what is next. `search`:
 what is neither merging nor answering, but estimating, reporting and Prefect, in a short search by
-one process: milliseconds for each evaluation, and its share of the wall time in `seconds`.
+one process: milliseconds for each evaluation, and its share of the wall time in `seconds`, where a
+candidate of the generations took the seconds in `candidate`; `search, slow`: the same with more
+items, one at a time. `generation`: from the start of one generation of these to the next one's,
+beyond merging and answering.
 """
 
 import argparse
@@ -18,10 +22,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
+import psutil
 
 from benchmarks.record import report
 from flows.startup import Startup
@@ -34,6 +40,14 @@ from mergelib.workbench import open_workbench
 
 SHORT = ("fitness.items=30", "evolution.population=12", "evolution.generations=2")
 """What makes the shipped search short enough to be repeated."""
+
+SLOW = (
+    "fitness.items=100",
+    "compute.batch=1",
+    "fitness.calibration.models=4",
+    "evolution.generations=8",
+)
+"""What makes its candidates take about two seconds, in generations of four."""
 
 
 def _row(what: str, runner: str, count: int, wall: float, cpu: float | None) -> dict[str, Any]:
@@ -66,39 +80,15 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
     from prefect import flow
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+    from benchmarks.rounds import round_of
     from flows.workers import workers
-    from tasks.side_by_side import Question, all_answered
 
     run, runner, at_once = Run.of(search, store), search.compute.runner, search.compute.workers
     bench = open_workbench(search, run.models)
     run.prepare(search, bench.contents)
     if runner == "local":
         bench.rehearse()
-    genomes = np.random.default_rng(0).random((count + 2 * at_once, bench.space.dimension))
-    asked = {name: [b.pool("search")[0].item_id] for name, b in bench.benchmarks.items()}
-    questions = [
-        Question(bench.space.decode(genome.tolist()).to_yaml(), asked, str(n), "search", "")
-        for n, genome in enumerate(genomes)
-    ]
-    direct = 0.0
-    if runner == "local":
-        since = time.process_time()
-        for question in questions:
-            bench.evaluate(question.model, asked)
-        direct = (time.process_time() - since) / len(questions)
     rows: list[dict[str, Any]] = []
-
-    @flow(persist_result=False)
-    def measured(what: str, first: int, last: int) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        answers = all_answered(run, questions[first:last], lambda _: None)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        done = [answer.evaluation for answer in answers if not answer.reused]
-        spent = sum(one["seconds_merge"] + one["seconds_answer"] for one in done)
-        number = last - first
-        if runner == "local" and done:
-            cpu -= direct * number  # it merges and answers itself
-        rows.append(_row(what, runner, number, (wall * at_once - spent) / number, cpu / number))
 
     @flow(persist_result=False)
     def nothing() -> None: ...
@@ -107,10 +97,18 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
     def whole() -> None:
         quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
         with quiet, workers(bench) as options:
-            part = measured.with_options(result_storage=run.results, **options)
-            part("first candidates", 0, 2 * at_once)
-            part("candidate, cold", 2 * at_once, len(questions))
-            part("candidate, cached", 2 * at_once, len(questions))
+            part = round_of.with_options(result_storage=run.results, **options)
+            last = count + 2 * at_once
+            for what, first, end in (
+                ("first candidates", 0, 2 * at_once),
+                ("candidate, cold", 2 * at_once, last),
+                ("candidate, cached", 2 * at_once, last),
+            ):
+                cpu = _cpu()
+                took = part(str(run.folder), first, end)
+                number, cpu = end - first, _cpu() - cpu
+                wall = took.wall * at_once - took.spent
+                rows.append(_row(what, runner, number, wall / number, cpu / number))
             since = time.perf_counter()
             for _ in range(5):
                 nothing.with_options(**options)()
@@ -120,8 +118,15 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def searches(search: Search, store: Path) -> Iterator[dict[str, Any]]:
-    """Yield the share of a search's wall time that is neither merging nor answering."""
+def _cpu() -> float:
+    """What this process and all that it has started have computed, in seconds."""
+    own = psutil.Process()
+    times = [one.cpu_times() for one in (own, *own.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
+def searches(what: str, search: Search, store: Path) -> Iterator[dict[str, Any]]:
+    """Yield what of a search's wall time, and of its generations', is neither merge nor answer."""
     from flows.evolve import evolve
 
     since = time.perf_counter()
@@ -129,8 +134,27 @@ def searches(search: Search, store: Path) -> Iterator[dict[str, Any]]:
     wall = time.perf_counter() - since
     events = [event for event in run.events() if not event["reused"]]
     spent = sum(event["seconds"] for event in events) / search.compute.workers
-    row = _row("search", search.compute.runner, len(events), (wall - spent) / len(events), None)
-    yield row | {"share": 1 - spent / wall, "seconds": wall}
+    row = _row(what, search.compute.runner, len(events), (wall - spent) / len(events), None)
+    candidates = [event["seconds"] for event in events if event["stage"] == "search"]
+    yield row | {"share": 1 - spent / wall, "seconds": wall, "candidate": median(candidates)}
+    beyond = []
+    for number, (start, end) in enumerate(pairwise(_starts(run)), 1):
+        own = [event["seconds"] for event in events if event["label"].startswith(f"{number}.")]
+        beyond.append(end - start - sum(own) / search.compute.workers)
+    yield _row(f"{what}: generation", search.compute.runner, len(beyond), median(beyond), None)
+
+
+def _starts(run: Run) -> list[float]:
+    """When each generation of a run began, in seconds, by Prefect's own books."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+
+    tag = f"search:{run.search.name}"
+    ours = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
+    named = filters.FlowFilter(name=filters.FlowFilterName(any_=["generation"]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_filter=named, flow_run_filter=ours)
+    return sorted(one.start_time.timestamp() for one in runs if one.start_time is not None)
 
 
 def resumed(finished: Run, store: Path, generations: int) -> dict[str, Any]:
@@ -172,11 +196,14 @@ def main() -> None:
             # Each runner has a store of its own, as they would find each other's answers.
             rows += candidates(search, store / runner, given.candidates)
         search = load_search(given.search, [*SHORT, "name=whole"])
-        rows += searches(search, store / "whole")
+        rows += searches("search", search, store / "whole")
+        slow = load_search(given.search, [*SLOW, "name=slow"])
+        rows += searches("search, slow", slow, store / "slow")
         finished = Run(store / "whole" / "whole")
         rows += [resumed(finished, store, count) for count in given.generations]
-        rows = [{"share": None, "seconds": None} | row for row in rows]
-        keys = list(rows[0])[2:] + ["share", "seconds"]
+        more = dict.fromkeys(("share", "seconds", "candidate"))
+        rows = [more | row for row in rows]
+        keys = [*list(rows[0])[len(more) :], *more]
         report("orchestration", [{key: row[key] for key in keys} for row in rows], given.json)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.saving [--search data/searches/zoo-ja.yaml] [--pool 1500] [--fresh 1000]
         [--candidates 400] [--population 4] [--items 30 20 10] [--full 3] [--seeds 3]
-        --store DIR [--json FILE]
+        [--first-seed 0] --store DIR [--json FILE]
 
 The shipped search on a larger benchmark, drawn anew into `DIR/benchmarks`: once with
 `fitness.estimator: full`, where each candidate answers the whole pool, and once for each of
@@ -11,8 +11,8 @@ used. The rows at the end are medians over seeds; `times_fewer` is how many time
 candidates gave than with `full`, `times_fewer_all` the same with the answers of the endpoints and
 of the calibration counted in, and `points` the difference in median fresh score, in points.
 
-`full` runs seeds 0 to `--full`, the others 0 to `--seeds`. A store that has some of the runs goes
-on with the others.
+`full` runs as many seeds as `--full` says, the others as many as `--seeds`, all from
+`--first-seed` on. A store that has some of the runs goes on with the others.
 """
 
 import argparse
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--items", nargs="*", type=int, default=[30, 20, 10])
     parser.add_argument("--full", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -81,7 +82,8 @@ def main() -> None:
     budget = {"population": given.population, "candidates": given.candidates}
     rows: list[dict[str, Any]] = []
     for ways, seeds in ((few, given.seeds), (full, given.full)):
-        for row in run_searches(given.search, ways, range(seeds), given.store, **budget):
+        numbers = range(given.first_seed, given.first_seed + seeds)
+        for row in run_searches(given.search, ways, numbers, given.store, **budget):
             rows.append(row)
             # A search takes minutes: what is measured is written at once.
             report("saving", rows, given.json, shown=False)

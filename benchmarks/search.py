@@ -17,8 +17,9 @@ are no items here, so it shows only what it does without.
 
 `--merges SEARCH.yaml` runs a real search in several ways instead, ten seeds each, with as many
 candidates as the first of `--candidates` in generations of `--population`: `benchmarks.merges.WAYS`
-has the ways. `fresh_score` is the winner's on items that the search never used, `uniform` that of
-the best uniform merge, `answers` the items that candidates answered.
+has the ways. Seeds count from `--first-seed`, so that machines can share them. `fresh_score` is
+the winner's on items that the search never used, `uniform` that of the best uniform merge,
+`answers` the items that candidates answered.
 
     python -m benchmarks.search --merges data/searches/zoo-ja.yaml --population 8 --candidates 64
 
@@ -252,6 +253,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=12)
     parser.add_argument("--candidates", nargs="+", type=int, default=list(CANDIDATES))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the real searches")
     parser.add_argument("--merges", metavar="SEARCH.yaml", type=Path, help="run a real search")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["default", "random", "racing"])
     parser.add_argument("--store", type=Path, help="keep the real searches' runs here, and go on")
@@ -265,7 +267,8 @@ def main() -> None:
             store = given.store or Path(temporary)
             rows = []
             ways = {way: WAYS[way] for way in given.ways}
-            for row in run_searches(given.merges, ways, range(given.seeds), store, **budget):
+            seeds = range(given.first_seed, given.first_seed + given.seeds)
+            for row in run_searches(given.merges, ways, seeds, store, **budget):
                 rows.append(row)
                 # A search takes minutes: what is measured is written at once.
                 report("search", rows, given.json, shown=False)

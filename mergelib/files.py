@@ -125,6 +125,15 @@ class NotFull:
             self._check()
 
 
+FileState = tuple[int, int, int]
+
+
+def file_state(path: Path) -> FileState:
+    """What tells one state of a file from another: files are replaced, never written into."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from mergelib.estimators import (
     endpoint_abilities,
     gp_irt_constants,
 )
+from mergelib.files import FileState, file_state
 from mergelib.goals import estimates_of
 from mergelib.irt.selection import SelectionContext
 from mergelib.irt.shift import NO_SHIFT, Shift
@@ -38,14 +41,25 @@ def judge_of(run: Run) -> "Judge":
     Raises:
         InputError: the run was prepared by a version whose item banks were laid out otherwise.
     """
-    bench, banks = run.workbench(), run.table("bank.parquet")
+    return _judge(run.folder, *(file_state(run.path(name)) for name in _DECIDING))
+
+
+_DECIDING = ("search.yaml", "bank.parquet", "responses/prepare.parquet", "intervals.json")
+"""The files that a run's judge is made of."""
+
+
+@lru_cache(maxsize=1)
+def _judge(folder: Path, *_states: FileState) -> "Judge":
+    """Set a run's judge up, once for each state of its files: it is asked for at every turn."""
+    run = Run(folder)
+    banks = run.table("bank.parquet")
     if "rung" not in banks.column_names:
         raise InputError(
             f"{run.path('bank.parquet')}: was written by an earlier version of mergeflow, which "
             "this one cannot go on with; give the search another name, or another --store"
         )
     responses = run.table("responses/prepare.parquet")
-    return Judge(bench, banks, responses, run.json("intervals.json"))
+    return Judge(run.search, run.workbench(), banks, responses, run.json("intervals.json"))
 
 
 def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
@@ -79,6 +93,7 @@ class Judge:
 
     def __init__(
         self,
+        search: Search,
         bench: Workbench,
         banks: pa.Table,
         responses: pa.Table,
@@ -87,12 +102,13 @@ class Judge:
         """Set up each benchmark's estimator.
 
         Args:
+            search: the search; the workbench does not know how it ends.
             bench: the search's workbench.
             banks: what `calibrate_banks` returned.
             responses: what the banks were calibrated on.
             fits: what `fit_intervals` returned.
         """
-        self._search: Search = bench.search
+        self._search = search
         self.goals = bench.goals
         self._same = alike(bench.benchmarks)
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mergelib.files import FileState, file_state
 from mergelib.runs import Run
 
 
@@ -25,8 +26,7 @@ def generations_of(run: Run) -> list[pa.Table]:
 
 
 def _read(file: Path) -> "_Table":
-    status = file.stat()
-    state = (status.st_ino, status.st_mtime_ns)
+    state = file_state(file)
     known = _known.get(file)
     return known if known and known.state == state else _Table(state, pq.read_table(file))
 
@@ -34,7 +34,7 @@ def _read(file: Path) -> "_Table":
 class _Table(NamedTuple):
     """A table, and which file it was read from."""
 
-    state: tuple[int, int]
+    state: FileState
     content: pa.Table
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergelib.evolution.front import hypervolume, non_dominated
+from mergelib.files import FileState, file_state
 from mergelib.fitness import Judge, judge_of
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
@@ -60,8 +61,7 @@ def progress_of(run: Run, judge: Judge) -> NDArray[np.float64]:
         scores that it dominates (the hypervolume with reference 0).
     """
     front = judge.goals.front
-    first = run.path("state/0000.json").stat()
-    key = (run.folder, first.st_ino, first.st_mtime_ns)
+    key = (run.folder, file_state(run.path("state/0000.json")))
     before = _so_far.get(key) or _SoFar((), np.empty((0, judge.goals.count if front else 1)))
     best, told = list(before.best), before.told
     for number in range(len(best), run.finished_generations()):
@@ -85,5 +85,5 @@ class _SoFar(NamedTuple):
     told: NDArray[np.float64]
 
 
-_so_far: dict[tuple[Path, int, int], _SoFar] = {}
+_so_far: dict[tuple[Path, FileState], _SoFar] = {}
 """Of the last run that was asked for: finished generations stay what they are."""

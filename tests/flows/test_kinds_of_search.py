@@ -58,6 +58,23 @@ def test_a_race_asks_the_better_half_more(raced: Run) -> None:
     assert [row["items"] for row in first if row["incumbent"]] == [15]
 
 
+def test_renewed_items_are_none_of_those_that_decide(tmp_path: Path) -> None:
+    content = _short("renewed")
+    content["evolution"] = {"algorithm": "bayesian", "population": 2, "generations": 4}
+    content["fitness"]["renew"] = 1
+    run = run_search(content, tmp_path)
+    stages = [f"{number:04d}" for number in range(4)]
+    asked = {
+        stage: set(run.table(f"responses/{stage}.parquet")["item_id"].to_pylist())
+        for stage in [*stages, "deciding"]
+    }
+    assert len(asked["deciding"]) == 20
+    for stage in stages:
+        assert len(asked[stage]) == 10
+        assert not asked[stage] & asked["deciding"]
+    assert len({frozenset(asked[stage]) for stage in stages}) >= 3
+
+
 def test_an_incumbent_is_overtaken_on_common_items_only(raced: Run) -> None:
     """Each new incumbent had more right answers than the one before on the items of both."""
     answers: dict[str, dict[str, int]] = {}

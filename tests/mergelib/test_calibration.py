@@ -64,7 +64,7 @@ def prepared(bench: Workbench, steps: int) -> pa.Table:
 def judged(bench: Workbench, responses: pa.Table, levels: list[float], steps: int) -> Any:
     """Estimates of candidates that reach each level on the anchors."""
     banks = calibrate_banks(bench, responses)
-    judge = Judge(bench, banks, responses, fit_intervals(bench, banks, responses))
+    judge = Judge(bench.search, bench, banks, responses, fit_intervals(bench, banks, responses))
     asked = judge.anchors
     answered = []
     for level in levels:

@@ -12,7 +12,7 @@ from mergelib.fitness import Judge, judge_of
 from mergelib.runs import Run
 from mergelib.search import parse_search
 from mergelib.tables import Answered, responses_table
-from mergelib.workbench import Workbench
+from mergelib.workbench import Workbench, open_workbench
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def prepared(bench: Workbench) -> pa.Table:
 @pytest.fixture(scope="module")
 def judge(bench: Workbench, prepared: pa.Table) -> Judge:
     banks = calibrate_banks(bench, prepared)
-    return Judge(bench, banks, prepared, fit_intervals(bench, banks, prepared))
+    return Judge(bench.search, bench, banks, prepared, fit_intervals(bench, banks, prepared))
 
 
 def test_calibration_merges_answer_overlapping_random_shares(bench: Workbench) -> None:
@@ -81,9 +81,12 @@ def test_generations_are_asked_other_items_and_none_that_decides(prepared: pa.Ta
     content = small_search()
     content["evolution"]["algorithm"] = "bayesian"
     content["fitness"]["renew"] = 1
-    bench = Workbench(parse_search(content, "test"))
+    content["deciding_items"] = 20
+    search = parse_search(content, "test")
+    # As a run has it: what only its end depends on is in the search alone.
+    bench = open_workbench(search)
     banks = calibrate_banks(bench, prepared)
-    judge = Judge(bench, banks, prepared, fit_intervals(bench, banks, prepared))
+    judge = Judge(search, bench, banks, prepared, fit_intervals(bench, banks, prepared))
     (name,) = bench.benchmarks
     assert judge.asked_in(0) == judge.rungs
     asked = [judge.asked_in(generation)[0][name] for generation in range(1, 5)]
