@@ -42,7 +42,7 @@ SHORT = ("fitness.items=30", "evolution.population=12", "evolution.generations=2
 """What makes the shipped search short enough to be repeated."""
 
 SLOW = (
-    "fitness.items=100",
+    "fitness.items=130",
     "compute.batch=1",
     "fitness.calibration.models=4",
     "evolution.generations=8",
@@ -137,11 +137,13 @@ def searches(what: str, search: Search, store: Path) -> Iterator[dict[str, Any]]
     row = _row(what, search.compute.runner, len(events), (wall - spent) / len(events), None)
     candidates = [event["seconds"] for event in events if event["stage"] == "search"]
     yield row | {"share": 1 - spent / wall, "seconds": wall, "candidate": median(candidates)}
-    beyond = []
+    beyond, shares = [], []
     for number, (start, end) in enumerate(pairwise(_starts(run)), 1):
         own = [event["seconds"] for event in events if event["label"].startswith(f"{number}.")]
         beyond.append(end - start - sum(own) / search.compute.workers)
-    yield _row(f"{what}: generation", search.compute.runner, len(beyond), median(beyond), None)
+        shares.append(beyond[-1] / (end - start))
+    row = _row(f"{what}: generation", search.compute.runner, len(beyond), median(beyond), None)
+    yield row | {"share": median(shares)}
 
 
 def _starts(run: Run) -> list[float]:

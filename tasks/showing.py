@@ -24,7 +24,7 @@ logger = logging.getLogger("mergeflow")
 REPORTS_URL = "MERGEFLOW_REPORTS_URL"
 """The environment variable that says where `mergeflow ui` serves the store's reports."""
 
-_SHARE = 0.02
+_SHARE = 0.01
 """The share of a search's time that may go into its pictures and tables."""
 
 _POPULATION = "The last generation's candidates, the best first: estimates with 95 % intervals"
