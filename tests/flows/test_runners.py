@@ -8,12 +8,12 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from prefect import flow, task
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from benchmarks.killed_workers import workers_of
 from flows import workers
 from flows.runners import check_runner
 from mergelib.errors import InputError
@@ -39,16 +39,9 @@ def _answered(run: Run) -> list[tuple[str, str]]:
     return [(event["key"], event["stage"]) for event in run.events()]
 
 
-def test_ray_gives_the_same_search(finished: Run, tmp_path: Path) -> None:
-    run = _search_by("ray", tmp_path)
-    assert decided(run) == decided(finished)
-    assert _answered(run) == _answered(finished)
-    winner = "winner/model.safetensors"
-    assert run.path(winner).read_bytes() == finished.path(winner).read_bytes()
-
-
-def test_dask_gives_the_same_search_though_a_worker_is_killed(
-    finished: Run, tmp_path: Path
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_the_search_is_the_same_though_a_worker_is_killed(
+    runner: str, finished: Run, tmp_path: Path
 ) -> None:
     killed: list[int] = []
 
@@ -56,26 +49,25 @@ def test_dask_gives_the_same_search_though_a_worker_is_killed(
         end = time.monotonic() + 120
         while time.monotonic() < end and not killed:
             time.sleep(0.02)
-            if journal.exists() and len(journal.read_bytes().splitlines()) >= 2:
-                worker = next(child for child in _workers() if child.cpu_times().user > 1)
-                worker.kill()
-                killed.append(worker.pid)
+            if not journal.exists() or len(journal.read_bytes().splitlines()) < 2:
+                continue
+            for worker in workers_of(os.getpid()):
+                if worker.cpu_times().user > 1:
+                    worker.kill()
+                    killed.append(worker.pid)
+                    break
 
     killer = threading.Thread(target=kill_one, args=(tmp_path / "small" / "journal.jsonl",))
     killer.start()
-    run = _search_by("dask", tmp_path)
+    run = _search_by(runner, tmp_path)
     killer.join()
     assert killed
     assert decided(run) == decided(finished)
     assert _answered(run) == _answered(finished)
+    winner = "winner/model.safetensors"
+    assert run.path(winner).read_bytes() == finished.path(winner).read_bytes()
     assert json.loads(run.path("ledger.json").read_text())["answered_twice"] == 0
-    assert not [child for child in _workers() if child.is_running()]
-
-
-def _workers() -> list[psutil.Process]:
-    """The worker processes that Dask has started from here."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert not workers_of(os.getpid())
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
