@@ -47,6 +47,9 @@ from tasks.results import fault_of
 
 WAYS = ("embedded", "fresh", "server", "dask", "ray", "dask-command", "ray-command")
 
+_GENERATIONS = 12
+"""Of four candidates: enough that the same one loses its worker three times by intent only."""
+
 _LOADING = 8.0
 """Seconds from a command's start within which it may be killed before its first evaluation."""
 
@@ -225,7 +228,7 @@ def _nothing() -> Iterator[None]:
 def measure(kills: int, seed: int, ways: list[str], folder: Path) -> list[dict[str, Any]]:
     """Measure each way."""
     search = folder / "search.yaml"
-    search.write_text(yaml.safe_dump(search_of(4, 3)), encoding="utf-8")
+    search.write_text(yaml.safe_dump(search_of(4, _GENERATIONS)), encoding="utf-8")
     reference = undisturbed(search, folder / "undisturbed")
     expected = decided(reference)
     evaluations = len({event["key"] for event in reference.events()})
@@ -235,7 +238,7 @@ def measure(kills: int, seed: int, ways: list[str], folder: Path) -> list[dict[s
         drawn = moments(kills, evaluations, seed + number)
         run = Run(folder / way / "long")
         runner = way.partition("-")[0]
-        content = search_of(4, 3)
+        content = search_of(4, _GENERATIONS)
         if runner in ("dask", "ray"):
             content["compute"] = {"runner": runner, "workers": 2}
         search.write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -23,6 +23,7 @@ from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.report import percent
 from mergelib.runs import Run
+from mergelib.smoothing import smoothed
 from mergelib.stopping import progress_of
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench, total_items
@@ -77,9 +78,19 @@ class Story:
         if self._judge.goals.front:
             dominated = progress_of(self.run, self._judge)[-1]
             return f"the front dominates {percent(float(dominated))} % by its estimates"
-        fitness = pa.concat_tables(self._generations)["fitness"].to_pylist()
-        best = max((value for value in fitness if value is not None), default=None)
-        return "no candidate scored" if best is None else f"best {told(best)}"
+        table = pa.concat_tables(self._generations)
+        fitness = self._judge.told(table)
+        if self._smooth:
+            fitness = smoothed(np.array(table["genome"].to_pylist()), fitness)
+        if np.isnan(fitness).all():
+            return "no candidate scored"
+        best = f"best {told(float(np.nanmax(fitness)))}"
+        return f"{best}, smoothed" if self._smooth else best
+
+    @property
+    def _smooth(self) -> bool:
+        """Whether the best is told by smoothed estimates, as the finalists will be chosen."""
+        return self.run.search.fitness.race is None
 
     @property
     def population(self) -> list[Row]:
@@ -162,11 +173,11 @@ class Story:
 
     def _candidates(self) -> Iterator[tuple[str, Row]]:
         """The best uniform merge and the best candidate so far; of a front, its first member."""
-        tables = {"best uniform merge": self.run.table("uniform.parquet")}
+        tables = [("best uniform merge", self.run.table("uniform.parquet"), False)]
         if self._generations:
-            tables["best candidate"] = pa.concat_tables(self._generations)
-        for label, table in tables.items():
-            (best,) = best_of(table, self._judge, 1, "")
+            tables.append(("best candidate", pa.concat_tables(self._generations), self._smooth))
+        for label, table, smooth in tables:
+            (best,) = best_of(table, self._judge, 1, "", smooth=smooth)
             chosen = pa.compute.equal(table["individual"], best.model)
             yield label, table.filter(chosen).to_pylist()[-1]
 
