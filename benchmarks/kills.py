@@ -48,7 +48,7 @@ from tasks.results import fault_of
 WAYS = ("embedded", "fresh", "server", "dask", "ray", "dask-command", "ray-command")
 
 _GENERATIONS = 12
-"""Of four candidates: enough that the same one loses its worker three times by intent only."""
+"""Of four candidates each: so many that hardly any loses its worker three times and has failed."""
 
 _LOADING = 8.0
 """Seconds from a command's start within which it may be killed before its first evaluation."""
