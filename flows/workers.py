@@ -8,10 +8,11 @@ it once is shared by all subflows: what is handed out in one of them may be take
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import certifi
 from prefect.context import SettingsContext, get_settings_context
@@ -24,8 +25,17 @@ from mergelib.files import write_text
 from mergelib.sections.compute import Compute
 from mergelib.workbench import Workbench
 
+if TYPE_CHECKING:
+    from distributed import SpecCluster
+
 _OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray, which takes 30 % of the machine by default: answers are small."""
+
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""How often workers that Dask has given up are looked for."""
+
+logger = logging.getLogger("mergeflow")
 
 
 @contextmanager
@@ -131,6 +141,8 @@ def _dask(compute: Compute, gpus: int) -> Iterator[TaskRunner[Any]]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     settings = {
         "distributed.scheduler.allowed-failures": 0,
+        # Dask would close a worker for good that is not back in 15 s; importing PyTorch takes them.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     with ExitStack() as stack:
@@ -138,7 +150,43 @@ def _dask(compute: Compute, gpus: int) -> Iterator[TaskRunner[Any]]:
         with spared_from_interrupts():
             cluster = SpecCluster(workers=spec, scheduler=scheduler)
         stack.enter_context(cluster)
+        stack.enter_context(_replaced(cluster))
         yield DaskTaskRunner(address=cluster.scheduler_address)
+
+
+@contextmanager
+def _replaced(cluster: "SpecCluster") -> Iterator[None]:
+    """Start another worker in the place of one that Dask has given up.
+
+    Dask starts a worker's process anew when it ends, but not if that one ends while it starts, as
+    on a machine short of memory: a search would wait for ever once no worker is left.
+    """
+    from distributed import Status
+
+    over = threading.Event()
+
+    async def replace() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+        if cluster.worker_spec.keys() - cluster.workers.keys():
+            logger.warning("a worker did not come back; another one is started")
+            await cluster  # starts what its specification has and it has not
+
+    def watch() -> None:
+        while not over.wait(_SECONDS_BETWEEN_LOOKS):
+            try:
+                cluster.sync(replace)
+            except Exception as error:  # whatever a start may raise: it is tried again
+                logger.warning("a worker could not be started: %s", error)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join(timeout=10)
 
 
 def _pinned(number: int, gpus: int) -> dict[str, str]:

@@ -70,6 +70,21 @@ def test_the_search_is_the_same_though_a_worker_is_killed(
     assert not workers_of(os.getpid())
 
 
+def test_a_worker_that_dask_has_given_up_is_replaced() -> None:
+    """Dask alone would have no worker from then on, and a search would wait for ever."""
+    distributed = pytest.importorskip("distributed", reason="mergeflow[dask] is not installed")
+    with (
+        workers._dask(Compute(runner="dask"), 0) as runner,
+        distributed.Client(runner.address) as client,
+    ):
+        before = client.submit(os.getpid).result(timeout=60)
+        clusters = distributed.SpecCluster._instances
+        cluster = next(one for one in clusters if one.scheduler_address == runner.address)
+        (nanny,) = cluster.workers.values()
+        cluster.sync(nanny.close)
+        assert client.submit(os.getpid).result(timeout=60) not in (before, os.getpid())
+
+
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_what_one_subflow_hands_out_the_next_one_takes_in(
     runner: str, finished: Run, tmp_path: Path
