@@ -22,15 +22,7 @@ import yaml
 
 from mergelib import places
 from mergelib.errors import InputError
-from mergelib.files import (
-    FileState,
-    append_line,
-    file_state,
-    read_json,
-    write_json,
-    write_table,
-    write_text,
-)
+from mergelib.files import append_line, file_state, read_json, write_json, write_table, write_text
 from mergelib.journal import journal_of
 from mergelib.search import Search, parse_search
 from mergelib.workbench import Workbench, open_workbench
@@ -311,7 +303,7 @@ class _Written(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _read_search(path: Path, _state: FileState) -> _Written:
+def _read_search(path: Path, _state: tuple[int, ...]) -> _Written:
     """Read a run's search.yaml, once for each state of the file."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or "resolved" not in document:
