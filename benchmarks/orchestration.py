@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -121,8 +122,12 @@ def candidates(search: Search, store: Path, count: int) -> list[dict[str, Any]]:
 def _cpu() -> float:
     """What this process and all that it has started have computed, in seconds."""
     own = psutil.Process()
-    times = [one.cpu_times() for one in (own, *own.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    spent = 0.0
+    for one in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            spent += times.user + times.system
+    return spent
 
 
 def searches(what: str, search: Search, store: Path) -> Iterator[dict[str, Any]]:

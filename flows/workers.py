@@ -32,8 +32,8 @@ _OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray, which takes 30 % of the machine by default: answers are small."""
 
 
-_SECONDS_BETWEEN_LOOKS = 2.0
-"""How often workers that Dask has given up are looked for."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+"""Seconds between looks for workers that Dask has given up; the longer ones after failed starts."""
 
 logger = logging.getLogger("mergeflow")
 
@@ -174,11 +174,14 @@ def _replaced(cluster: "SpecCluster") -> Iterator[None]:
             await cluster  # starts what its specification has and it has not
 
     def watch() -> None:
-        while not over.wait(_SECONDS_BETWEEN_LOOKS):
+        pause = _SHORTEST_PAUSE
+        while not over.wait(pause):
             try:
                 cluster.sync(replace)
+                pause = _SHORTEST_PAUSE
             except Exception as error:  # whatever a start may raise: it is tried again
-                logger.warning("a worker could not be started: %s", error)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                logger.warning("a worker did not start, tried again in %.0f s: %s", pause, error)
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
