@@ -28,8 +28,7 @@ def questions_of(run: Run, first: int, last: int) -> list[Question]:
     asked = {name: [b.pool("search")[0].item_id] for name, b in bench.benchmarks.items()}
     genomes = np.random.default_rng(0).random((last, bench.space.dimension))[first:]
     recipes = [bench.space.decode(genome.tolist()).to_yaml() for genome in genomes]
-    numbered = enumerate(recipes, first)
-    return [Question(recipe, asked, str(n), "search", "") for n, recipe in numbered]
+    return [
         Question(recipe, asked, str(n), "search", "") for n, recipe in enumerate(recipes, first)
     ]
 
