@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray, which takes 30 % of the machine by default: answers are small."""
 
-
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 """Seconds between looks for workers that Dask has given up; the longer ones after failed starts."""
 
@@ -181,7 +180,12 @@ def _replaced(cluster: "SpecCluster") -> Iterator[None]:
                 pause = _SHORTEST_PAUSE
             except Exception as error:  # whatever a start may raise: it is tried again
                 pause = min(2 * pause, _LONGEST_PAUSE)
-                logger.warning("a worker did not start, tried again in %.0f s: %s", pause, error)
+                logger.warning(
+                    "a worker did not start: %s; tried again in %.0f s, or stop with Ctrl-C, mend "
+                    "the cause and give the same command",
+                    error,
+                    pause,
+                )
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
