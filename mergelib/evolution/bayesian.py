@@ -38,7 +38,11 @@ ANYWHERE = 0.25
 """Share of the pool that is drawn from the whole box."""
 
 STEPS = (0.05, 0.1, 0.2)
-"""Standard deviations around the leaders, of which the rest of the pool is drawn."""
+"""Standard deviations around the leaders, of which the rest of the pool is drawn.
+
+A gene's are these times the root of its length over the geometric mean of all: what matters little
+has to be tried far away to be told apart.
+"""
 
 LEADERS = 5
 """By their scores, and as many by what the process makes of these; more if a front is larger."""
@@ -175,7 +179,8 @@ def _pool(
     leaders = x[[*_leaders(y), *_leaders(smooth)]]
     anywhere = int(count * ANYWHERE)
     near = leaders[rng.integers(len(leaders), size=count - anywhere)]
-    steps = rng.choice(STEPS, size=(len(near), 1))
+    logs = np.mean([np.log(process.lengths) for process in processes], axis=0)
+    steps = rng.choice(STEPS, size=(len(near), 1)) * np.exp((logs - logs.mean()) / 2)
     near = np.clip(near + steps * rng.standard_normal(near.shape), 0.0, 1.0)
     return np.concatenate([rng.random((anywhere, x.shape[1])), near])
 

@@ -1,34 +1,53 @@
 """A Gaussian process over genomes: what few noisy scores say of the recipes in between.
 
-One length scale for all genes, a constant mean and homoscedastic noise; length and noise are those
-of a grid with the highest marginal likelihood, the scale of the process follows from them in
-closed form (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2
-and 5.4.1). A grid rather than a gradient: it cannot fail to converge, and a search that resumes
-finds the same process.
+One length scale for each gene (automatic relevance determination), a constant mean and
+homoscedastic noise. Lengths and noise have the highest marginal likelihood, the lengths under a
+log-normal prior, without which a gene of which little is known would be taken for one that matters
+little; the scale of the process follows in closed form (Rasmussen and Williams 2006, "Gaussian
+Processes for Machine Learning", sections 2.2, 5.1 and 5.4.1).
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
 
-LENGTHS = (0.25, 0.4, 0.6, 0.9, 1.35, 2.0)
-"""Times the root of d / 10: distances in the box grow with the root of d."""
+LENGTH = 2.7
+"""Median of the prior on a length, times the root of d / 10, with which distances grow."""
 
-NOISES = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Variance of the noise, in those of the process."""
+LENGTH_SD = 1.0
+"""Standard deviation of the prior on a length's logarithm."""
+
+LENGTHS = (0.1, 20.0)
+"""The shortest and the longest, times the same root."""
+
+NOISES = (1e-4, 3.0)
+"""The least and the largest variance of the noise, in those of the process."""
+
+_START = (0.9, 0.3)
+"""Of the climb: the lengths, times the same root, and the noise."""
+
+_STEPS = 30
+"""Of the climb at most: what is left to gain then is below what the scores can tell."""
+
+_ROUNDED = 16
+"""Steps in a logarithm by e that are kept, so that rounding errors do not change a search."""
 
 _TINY = 1e-12
 """Where a variance is no larger, rounding is all that is left of it."""
 
 
-def kernel(x: FloatArray, z: FloatArray, length: float) -> FloatArray:
-    """The squared exponential of distances: x (n, d) and z (m, d) give (n, m) in [0, 1]."""
+def kernel(x: FloatArray, z: FloatArray) -> FloatArray:
+    """The squared exponential of distances: x (n, d) and z (m, d) give (n, m) in [0, 1].
+
+    Both in units of the lengths.
+    """
     squared = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1) - 2.0 * x @ z.T
-    correlation: FloatArray = np.exp(np.maximum(squared, 0.0) / (-2.0 * length**2))
+    correlation: FloatArray = np.exp(np.maximum(squared, 0.0) / -2.0)
     return correlation
 
 
@@ -41,8 +60,7 @@ class Posterior:
         variance: (m,), of the process without the noise, in units of its own variance.
         scale: standard deviation of the process, in the units of the fitness.
         noise: variance of the noise, in those of the process.
-        points: (m, d).
-        length: of the kernel.
+        scaled: (m, d), the points in units of the lengths.
         whitened: (n, m), L^-1 k(told, points), with a row for each point that was told or assumed.
     """
 
@@ -50,8 +68,7 @@ class Posterior:
     variance: FloatArray
     scale: float
     noise: float
-    points: FloatArray
-    length: float
+    scaled: FloatArray
     whitened: FloatArray
 
     @property
@@ -67,9 +84,9 @@ class Posterior:
         tradeoffs in Gaussian process bandit optimization").
 
         Args:
-            row: of the point in `points`.
+            row: of the point in `scaled`.
         """
-        prior = kernel(self.points, self.points[row : row + 1], self.length)[:, 0]
+        prior = kernel(self.scaled, self.scaled[row : row + 1])[:, 0]
         covariance = prior - self.whitened.T @ self.whitened[:, row]
         step = covariance / np.sqrt(self.variance[row] + self.noise)
         return replace(
@@ -86,7 +103,7 @@ class Process:
     Attributes:
         x: (n, d), the genomes told.
         centre: mean of their fitness.
-        length: of the kernel.
+        lengths: (d,), of the kernel.
         noise: variance of the noise, in those of the process.
         variance: of the process, in the squared units of the fitness.
         factor: (n, n), L of K + noise I = L L^T.
@@ -95,7 +112,7 @@ class Process:
 
     x: FloatArray
     centre: float
-    length: float
+    lengths: FloatArray
     noise: float
     variance: float
     factor: FloatArray
@@ -103,15 +120,15 @@ class Process:
 
     def at(self, points: FloatArray) -> Posterior:
         """Read the process off at (m, d) points."""
-        covariance = kernel(self.x, points, self.length)
+        scaled = points / self.lengths
+        covariance = kernel(self.x / self.lengths, scaled)
         whitened = solve_triangular(self.factor, covariance, lower=True, check_finite=False)
         return Posterior(
             mean=self.centre + whitened.T @ self.whitened,
             variance=np.maximum(1.0 - (whitened**2).sum(axis=0), _TINY),
             scale=float(np.sqrt(self.variance)),
             noise=self.noise,
-            points=points,
-            length=self.length,
+            scaled=scaled,
             whitened=whitened,
         )
 
@@ -125,25 +142,73 @@ def fit(x: FloatArray, y: FloatArray) -> Process:
     """
     centre = float(y.mean())
     z = y - centre
-    length, noise, variance = _likeliest(x, z)
-    factor: FloatArray = cholesky(kernel(x, x, length) + noise * np.eye(len(x)), lower=True)
+    lengths, noise = _likeliest(x, z)
+    factor = _factor(kernel(x / lengths, x / lengths), noise)
     whitened = solve_triangular(factor, z, lower=True, check_finite=False)
-    return Process(x, centre, length, noise, variance, factor, whitened)
+    return Process(x, centre, lengths, noise, _variance(whitened), factor, whitened)
 
 
-def _likeliest(x: FloatArray, z: FloatArray) -> tuple[float, float, float]:
-    """Length, noise and variance of the process that make the scores likeliest."""
-    noises = np.array(NOISES)
-    best = -np.inf
-    likeliest = (LENGTHS[-1], NOISES[-1], _TINY)
-    for length in np.sqrt(x.shape[1] / 10) * np.array(LENGTHS):
-        # K = Q diag(e) Q^T once, then K + noise I is free for each noise.
-        e, Q = eigh(kernel(x, x, length), check_finite=False)
-        spectra = np.maximum(e, 0.0) + noises[:, None]
-        variances = np.maximum(((Q.T @ z) ** 2 / spectra).mean(axis=1), _TINY)
-        likelihoods = -0.5 * (len(z) * np.log(variances) + np.log(spectra).sum(axis=1))
-        row = int(np.argmax(likelihoods))
-        if likelihoods[row] > best:
-            best = likelihoods[row]
-            likeliest = (float(length), NOISES[row], float(variances[row]))
-    return likeliest
+def loss(theta: FloatArray, x: FloatArray, z: FloatArray) -> tuple[float, FloatArray]:
+    """What the likeliest process has least of, with its gradient.
+
+    Args:
+        theta: (d + 1,), logarithms of the lengths and of the noise.
+        x: (n, d), the genomes told.
+        z: (n,), their fitness less its mean.
+
+    Returns:
+        Minus the logarithm of marginal likelihood times prior, up to a constant, at the variance of
+        the process that has the highest; and (d + 1,) its derivatives.
+    """
+    lengths, noise = np.exp(theta[:-1]), float(np.exp(theta[-1]))
+    scaled = x / lengths
+    k = kernel(scaled, scaled)
+    factor = _factor(k, noise)
+    inverse = cho_solve((factor, True), np.eye(len(z)), check_finite=False)
+    weights = inverse @ z
+    variance = max(float(z @ weights) / len(z), _TINY)
+    surplus = theta[:-1] - np.log(LENGTH * _root(x))
+    value = (
+        0.5 * len(z) * np.log(variance)
+        + np.log(np.diag(factor)).sum()
+        + 0.5 * (surplus**2).sum() / LENGTH_SD**2
+    )
+    # Half of this is how the log-likelihood rises with each entry of K + noise I.
+    rise = np.outer(weights, weights) / variance - inverse
+    # dK / d log l_j = K (x_j - x_j')^2 / l_j^2, and the square is multiplied out.
+    pull = rise * k
+    by_length = (pull.sum(axis=1)[:, None] * scaled**2).sum(axis=0)
+    by_length -= (scaled * (pull @ scaled)).sum(axis=0)
+    slope = np.append(surplus / LENGTH_SD**2 - by_length, -0.5 * noise * np.trace(rise))
+    return float(value), slope
+
+
+def _likeliest(x: FloatArray, z: FloatArray) -> tuple[FloatArray, float]:
+    """The lengths (d,) and the noise of the likeliest process, by L-BFGS-B."""
+    d, root = x.shape[1], _root(x)
+    length, noise = _START
+    found = minimize(
+        loss,
+        np.log([*[length * root] * d, noise]),
+        args=(x, z),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[tuple(np.log(root * np.array(LENGTHS)))] * d + [tuple(np.log(NOISES))],
+        options={"maxiter": _STEPS},
+    )
+    rounded = np.exp(np.round(found.x * _ROUNDED) / _ROUNDED)
+    return rounded[:-1], float(rounded[-1])
+
+
+def _root(x: FloatArray) -> float:
+    return float(np.sqrt(x.shape[1] / 10))
+
+
+def _factor(k: FloatArray, noise: float) -> FloatArray:
+    factor: FloatArray = cholesky(k + noise * np.eye(len(k)), lower=True, check_finite=False)
+    return factor
+
+
+def _variance(whitened: FloatArray) -> float:
+    """Of the process, by its likelihood."""
+    return max(float(whitened @ whitened) / len(whitened), _TINY)

@@ -1,14 +1,14 @@
 """The Gaussian process, held to scikit-learn's and to what it would say after a refit."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
+from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from mergelib.evolution.gaussian_process import LENGTHS, NOISES, fit, kernel
+from mergelib.evolution.gaussian_process import LENGTH, LENGTH_SD, fit, kernel, loss
 
 
 def _told(seed: int, n: int = 25, d: int = 4) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -17,8 +17,10 @@ def _told(seed: int, n: int = 25, d: int = 4) -> tuple[NDArray[np.float64], NDAr
     return x, np.sin(3 * x).sum(axis=1) + 0.2 * rng.standard_normal(n)
 
 
-def _sklearn(length: float, noise: float, variance: float) -> GaussianProcessRegressor:
-    own = ConstantKernel(variance) * RBF(length) + WhiteKernel(variance * noise)
+def _sklearn(
+    lengths: NDArray[np.float64], noise: float, variance: float
+) -> GaussianProcessRegressor:
+    own = ConstantKernel(variance) * RBF(lengths) + WhiteKernel(variance * noise)
     return GaussianProcessRegressor(own, alpha=0.0, optimizer=None)
 
 
@@ -28,7 +30,7 @@ def test_means_and_deviations_are_those_of_scikit_learn(seed: int) -> None:
     points = np.random.default_rng(seed + 100).random((40, 4))
     process = fit(x, y)
     posterior = process.at(points)
-    theirs = _sklearn(process.length, process.noise, process.variance).fit(x, y - y.mean())
+    theirs = _sklearn(process.lengths, process.noise, process.variance).fit(x, y - y.mean())
     mean, deviation = theirs.predict(points, return_std=True)
     # Theirs is the deviation of a new score, noise included; ours is the process's alone.
     own = np.sqrt(posterior.deviation**2 + process.variance * process.noise)
@@ -37,22 +39,52 @@ def test_means_and_deviations_are_those_of_scikit_learn(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_other_process_of_the_grid_is_likelier(seed: int) -> None:
+def test_the_loss_is_scikit_learns_likelihood_and_the_prior(seed: int) -> None:
     x, y = _told(seed)
     z = y - y.mean()
+    rng = np.random.default_rng(seed)
+
+    def theirs(theta: NDArray[np.float64]) -> float:
+        lengths, noise = np.exp(theta[:-1]), float(np.exp(theta[-1]))
+        K = kernel(x / lengths, x / lengths) + noise * np.eye(len(x))
+        variance = float(z @ np.linalg.solve(K, z)) / len(z)  # the likeliest for these
+        model = _sklearn(lengths, noise, variance).fit(x, z)
+        prior = norm.logpdf(theta[:-1], np.log(LENGTH * np.sqrt(4 / 10)), LENGTH_SD).sum()
+        return float(model.log_marginal_likelihood(model.kernel_.theta) + prior)
+
+    thetas = rng.normal(0.0, 0.5, size=(4, 5)) - 0.5
+    ours = [loss(theta, x, z)[0] for theta in thetas]
+    np.testing.assert_allclose(np.diff(ours), -np.diff([theirs(t) for t in thetas]), rtol=1e-6)
+    for theta in thetas:
+        slope = approx_fprime(theta, lambda t: loss(t, x, z)[0], 1e-6)
+        np.testing.assert_allclose(loss(theta, x, z)[1], slope, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_process_is_likelier(seed: int) -> None:
+    x, y = _told(seed, n=60)
+    z = y - y.mean()
     process = fit(x, y)
+    theta = np.log([*process.lengths, process.noise])
+    best = loss(theta, x, z)[0]
+    for random in np.random.default_rng(seed).normal(0.0, 0.4, size=(60, 5)):
+        assert loss(theta + random, x, z)[0] > best - 0.01
 
-    def likelihood(length: float, noise: float, variance: float) -> float:
-        model = _sklearn(length, noise, variance).fit(x, z)
-        return float(model.log_marginal_likelihood(model.kernel_.theta))
 
-    best = likelihood(process.length, process.noise, process.variance)
-    for factor in (0.8, 1.25):
-        assert likelihood(process.length, process.noise, process.variance * factor) < best
-    for length, noise in product(np.sqrt(4 / 10) * np.array(LENGTHS), NOISES):
-        K = kernel(x, x, length) + noise * np.eye(len(x))
-        variance = float(z @ np.linalg.solve(K, z)) / len(z)  # the likeliest for this pair
-        assert likelihood(length, noise, variance) <= best + 1e-6
+def test_a_gene_that_matters_little_gets_a_long_length() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((120, 3))
+    y = np.sin(6 * x[:, 0]) + 0.3 * x[:, 1] + 0.1 * rng.standard_normal(120)
+    lengths = fit(x, y).lengths
+    assert 2 * lengths[0] < lengths[1] < lengths[2]
+
+
+def test_rounding_errors_do_not_change_the_process() -> None:
+    x, y = _told(0, n=60)
+    process = fit(x, y)
+    other = fit(x * (1 + 1e-14), y * (1 - 1e-14))
+    np.testing.assert_array_equal(process.lengths, other.lengths)
+    assert process.noise == other.noise
 
 
 def test_assuming_a_point_is_a_refit_with_its_mean_as_the_answer() -> None:
@@ -63,8 +95,9 @@ def test_assuming_a_point_is_a_refit_with_its_mean_as_the_answer() -> None:
     for row in (3, 17):
         assumed = posterior.assuming(row)
         x = np.vstack([x, points[row]])
-        K = kernel(x, x, process.length) + process.noise * np.eye(len(x))
-        across = kernel(x, points, process.length)
+        scaled = x / process.lengths
+        K = kernel(scaled, scaled) + process.noise * np.eye(len(x))
+        across = kernel(scaled, points / process.lengths)
         variance = 1 - (across * np.linalg.solve(K, across)).sum(axis=0)
         np.testing.assert_allclose(assumed.variance, variance, atol=1e-9)
         np.testing.assert_array_equal(assumed.mean, posterior.mean)
