@@ -31,7 +31,7 @@ from prefect.logging import disable_run_logger
 
 from benchmarks.record import report
 from mergelib.evaluation import Evaluation, nothing_done
-from mergelib.fitness import judge_of
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.shipped import shipped
 from mergelib.stopping import reason_to_stop

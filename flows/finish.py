@@ -8,7 +8,7 @@ from flows.progress import progress
 from mergelib import finalists
 from mergelib.calibration import all_asked
 from mergelib.evaluation import Asked
-from mergelib.fitness import judge_of
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
 from tasks.publishing import export, publish

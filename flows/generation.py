@@ -7,8 +7,8 @@ from prefect import flow
 
 from flows.race import challenge, opening, race
 from mergelib.asking import genomes_of
-from mergelib.fitness import Judge, judge_of
 from mergelib.genes import Genome
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.stopping import reason_to_stop
 from tasks.selection import estimate
@@ -21,12 +21,12 @@ def _recipes(run: Run, genomes: list[Genome]) -> list[str]:
     return [space.decode(genome).to_yaml() for genome in genomes]
 
 
-def _later(run: Run, judge: Judge, number: int) -> Iterator[Question]:
+def _later(run: Run, number: int) -> Iterator[Question]:
     """What the generations after this one begin with, as far as the search asks ahead."""
     for following in range(number + 1, number + 1 + run.search.evolution.ahead):
         if reason_to_stop(run, following) is None:
             recipes = _recipes(run, genomes_of(run, following))
-            yield from opening(run, judge, recipes, following)
+            yield from opening(run, judge_of(run, 0), recipes, following)
 
 
 @flow(
@@ -46,9 +46,9 @@ def generation(run: str, number: int) -> float:
         The highest fitness of the generation.
     """
     folder = Run(Path(run))
-    judge = judge_of(folder)
+    judge = judge_of(folder, 0)
     genomes = ask(run, number)
-    recipes, later = _recipes(folder, genomes), _later(folder, judge, number)
+    recipes, later = _recipes(folder, genomes), _later(folder, number)
     answers = race(folder, judge, recipes, number, later)
     answers = challenge(folder, judge, recipes, number, answers, later)
     best = estimate(run, number, genomes, answers)

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.progress import progress
 from mergelib.calibration import all_asked, calibration_plan
-from mergelib.fitness import judge_of
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.tables import combined
 from tasks.calibration import calibrate
@@ -40,7 +40,7 @@ def prepare(run: str) -> None:
     record(run, "prepare", all_answered(folder, questions, progress.at))
     calibrate(run)
 
-    rungs = judge_of(folder).rungs
+    rungs = judge_of(folder, 0).rungs
     sweep = bench.space.uniform_sweep()
     questions = []
     for number, genome in enumerate(sweep):

@@ -1,11 +1,8 @@
 """The judge of a search: what a few anchor items say of a candidate's accuracy on all items."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +11,6 @@ from numpy.typing import NDArray
 from mergelib.banks import WITHOUT_BANK, bank_of, threshold_of
 from mergelib.benchmarks.of_search import alike
 from mergelib.calibration import IntervalFit, calibration_matrix
-from mergelib.errors import InputError
 from mergelib.estimators import (
     ESTIMATORS,
     Estimates,
@@ -22,44 +18,15 @@ from mergelib.estimators import (
     endpoint_abilities,
     gp_irt_constants,
 )
-from mergelib.files import FileState, file_state
 from mergelib.goals import estimates_of
 from mergelib.irt.selection import SelectionContext
 from mergelib.irt.shift import NO_SHIFT, Shift
 from mergelib.racing import behind
 from mergelib.recipes import Recipe
 from mergelib.renewal import period_of, renewed
-from mergelib.runs import Run
 from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
 from mergelib.workbench import Workbench
-
-
-def judge_of(run: Run) -> "Judge":
-    """The judge of a prepared run.
-
-    Raises:
-        InputError: the run was prepared by a version whose item banks were laid out otherwise.
-    """
-    return _judge(run.folder, *(file_state(run.path(name)) for name in _DECIDING))
-
-
-_DECIDING = ("search.yaml", "bank.parquet", "responses/prepare.parquet", "intervals.json")
-"""The files that a run's judge is made of."""
-
-
-@lru_cache(maxsize=1)
-def _judge(folder: Path, *_states: FileState) -> "Judge":
-    """Set a run's judge up, once for each state of its files: it is asked for at every turn."""
-    run = Run(folder)
-    banks = run.table("bank.parquet")
-    if "rung" not in banks.column_names:
-        raise InputError(
-            f"{run.path('bank.parquet')}: was written by an earlier version of mergeflow, which "
-            "this one cannot go on with; give the search another name, or another --store"
-        )
-    responses = run.table("responses/prepare.parquet")
-    return Judge(run.search, run.workbench(), banks, responses, run.json("intervals.json"))
 
 
 def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
@@ -98,6 +65,7 @@ class Judge:
         banks: pa.Table,
         responses: pa.Table,
         fits: Mapping[str, IntervalFit],
+        among_siblings: Collection[str] = (),
     ) -> None:
         """Set up each benchmark's estimator.
 
@@ -107,6 +75,8 @@ class Judge:
             banks: what `calibrate_banks` returned.
             responses: what the banks were calibrated on.
             fits: what `fit_intervals` returned.
+            among_siblings: the benchmarks whose bank rests on candidates, so that a further one's
+                ability is expected among theirs and not near the endpoints'.
         """
         self._search = search
         self.goals = bench.goals
@@ -131,7 +101,9 @@ class Judge:
                 )
             context = EstimatorContext(
                 bank=bank,
-                endpoint_abilities=endpoint_abilities(of_endpoints, bank, shift),
+                endpoint_abilities=None
+                if name in among_siblings
+                else endpoint_abilities(of_endpoints, bank, shift),
                 shift=shift,
                 widening=fit["widening"] if fit else 1.0,
                 gp_irt_constants=constants,
@@ -307,33 +279,70 @@ class Judge:
         to sort by. In a race, who was dropped on the way is not ahead of those who went on.
         """
         models = [candidate.model for candidate in answered]
-        estimates = self.estimate(responses_table(answered), models)
-        dropped = self._dropped([candidate.evaluation["items"] for candidate in answered])
-        fitness = behind(self._told(estimates), dropped).mean(axis=1)
+        columns = self._estimated(
+            responses_table(answered),
+            models,
+            [candidate.evaluation["items"] for candidate in answered],
+            beyond_anchors=False,
+        )
         rows = []
         for row, candidate in enumerate(answered):
             evaluation = candidate.evaluation
-            scored = math.isfinite(fitness[row])
+            scored = columns["fitness"][row] is not None
             reason = evaluation["reason"] or (None if scored else "no answer could be scored")
-            entry: dict[str, Any] = {
-                "generation": generation,
-                "individual": candidate.model,
-                "genome": list(genomes[row]),
-                "recipe": recipes[row].to_yaml(),
-                "fitness": float(fitness[row]) if scored else None,
-                "status": "ok" if scored else "failed",
-                "reason": reason,
-                "items": evaluation["items"],
-                "incumbent": False,
-                "reused": candidate.reused,
-                "seconds_merge": evaluation["seconds_merge"],
-                "seconds_answer": evaluation["seconds_answer"],
-            }
-            for name, estimate in estimates.items():
-                for what, numbers in zip(("estimate", "low", "high"), estimate, strict=True):
-                    entry[f"{what}_{name}"] = float(numbers[row]) if scored else None
-            rows.append(entry)
-        return pa.Table.from_pylist(rows, schema=generation_schema(estimates))
+            rows.append(
+                {
+                    "generation": generation,
+                    "individual": candidate.model,
+                    "genome": list(genomes[row]),
+                    "recipe": recipes[row].to_yaml(),
+                    "status": "ok" if scored else "failed",
+                    "reason": reason,
+                    "items": evaluation["items"],
+                    "incumbent": False,
+                    "reused": candidate.reused,
+                    "seconds_merge": evaluation["seconds_merge"],
+                    "seconds_answer": evaluation["seconds_answer"],
+                    **{name: values[row] for name, values in columns.items()},
+                }
+            )
+        return pa.Table.from_pylist(rows, schema=generation_schema(self._scales))
+
+    def again(self, table: pa.Table, responses: pa.Table) -> pa.Table:
+        """A table of candidates with this judge's estimates and fitness instead of another's.
+
+        Args:
+            table: some candidates', as `table` returns it.
+            responses: theirs.
+        """
+        items = table["items"].to_pylist()
+        models = table["individual"].to_pylist()
+        columns = self._estimated(responses, models, items, beyond_anchors=True)
+        for name, values in columns.items():
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.field(name), [pa.array(values, pa.float64())])
+        return table
+
+    def _estimated(
+        self,
+        responses: pa.Table,
+        models: Sequence[str],
+        items: Sequence[int],
+        *,
+        beyond_anchors: bool,
+    ) -> dict[str, list[float | None]]:
+        """The columns of a table of candidates that are this judge's opinion; None where failed."""
+        estimates = self.estimate(responses, models, beyond_anchors=beyond_anchors)
+        fitness = behind(self._told(estimates), self._dropped(items)).mean(axis=1)
+        columns = {"fitness": fitness}
+        for name, estimate in estimates.items():
+            for what, numbers in zip(("estimate", "low", "high"), estimate, strict=True):
+                columns[f"{what}_{name}"] = numbers
+        scored = np.isfinite(fitness)
+        return {
+            name: [float(v) if ok else None for v, ok in zip(values, scored, strict=True)]
+            for name, values in columns.items()
+        }
 
     def told(self, table: pa.Table) -> NDArray[np.float64]:
         """What the optimiser is told of a generation's table, (candidates, k); NaN where failed."""

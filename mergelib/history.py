@@ -1,5 +1,6 @@
-"""The tables of a search's finished generations; a process reads each of them once."""
+"""The tables of a search's generations; a process reads each of them once."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,20 +16,20 @@ def generations_of(run: Run) -> list[pa.Table]:
 
     What is shown of a search is made of them again and again while it goes on.
     """
-    files = [
-        run.path(f"generations/{number:04d}.parquet")
-        for number in range(run.finished_generations())
-    ]
-    tables = {file: _read(file) for file in files}
-    _known.clear()
-    _known.update(tables)
+    return _read(run, "generations", range(run.finished_generations()))
+
+
+def responses_of(run: Run, generations: Iterable[int]) -> pa.Table:
+    """The responses of some generations' candidates."""
+    return pa.concat_tables(_read(run, "responses", generations))
+
+
+def _read(run: Run, folder: str, generations: Iterable[int]) -> list[pa.Table]:
+    files = [run.path(f"{folder}/{number:04d}.parquet") for number in generations]
+    before = _known.get(folder, {})
+    tables = {file: _current(file, before.get(file)) for file in files}
+    _known[folder] = tables
     return [table.content for table in tables.values()]
-
-
-def _read(file: Path) -> "_Table":
-    state = file_state(file)
-    known = _known.get(file)
-    return known if known and known.state == state else _Table(state, pq.read_table(file))
 
 
 class _Table(NamedTuple):
@@ -38,5 +39,10 @@ class _Table(NamedTuple):
     content: pa.Table
 
 
-_known: dict[Path, _Table] = {}
-"""Of the last run that was asked for."""
+def _current(file: Path, known: _Table | None) -> _Table:
+    state = file_state(file)
+    return known if known and known.state == state else _Table(state, pq.read_table(file))
+
+
+_known: dict[str, dict[Path, _Table]] = {}
+"""By folder, of the last run and generations that were asked for."""

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
-from mergelib.fitness import judge_of
 from mergelib.history import generations_of
+from mergelib.judging import judge_of
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.remarks import remarks
 from mergelib.reservations import reservations

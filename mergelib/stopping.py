@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from mergelib.evolution.front import hypervolume, non_dominated
 from mergelib.files import FileState, file_state
-from mergelib.fitness import Judge, judge_of
+from mergelib.fitness import Judge
+from mergelib.judging import judge_of
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 
@@ -38,7 +39,7 @@ def reason_to_stop(run: Run, generation: int | None = None) -> str | None:
     if known <= 0:
         return None
     if stop.plateau is not None or stop.target is not None:
-        best = progress_of(run, judge_of(run))[:known]
+        best = progress_of(run, judge_of(run, 0))[:known]
         if stop.target is not None and best[-1] >= stop.target:
             return f"the target was reached: {100 * best[-1]:.1f} % (evolution.stop.target)"
         flat = known - 1 - int(np.argmax(best >= best[-1] - 1e-12))

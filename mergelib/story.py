@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from mergelib.evolution.front import non_dominated
 from mergelib.finalists import best_of, parents
-from mergelib.fitness import Judge, judge_of
+from mergelib.fitness import Judge
 from mergelib.goals import told
 from mergelib.history import generations_of
 from mergelib.intervals import mean_score
+from mergelib.judging import candidates_of, judge_of
 from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
 from mergelib.report import percent
@@ -61,6 +62,11 @@ class Story:
         return generations_of(self.run)
 
     @cached_property
+    def _all(self) -> pa.Table:
+        """All candidates so far."""
+        return candidates_of(self.run)
+
+    @cached_property
     def headline(self) -> str:
         """How far the search is, how good, and what it has cost, in a line."""
         done, asked = len(self._generations), self.run.search.evolution.generations
@@ -78,7 +84,7 @@ class Story:
         if self._judge.goals.front:
             dominated = progress_of(self.run, self._judge)[-1]
             return f"the front dominates {percent(float(dominated))} % by its estimates"
-        table = pa.concat_tables(self._generations)
+        table = self._all
         fitness = self._judge.told(table)
         if self._smooth:
             fitness = smoothed(np.array(table["genome"].to_pylist()), fitness)
@@ -115,7 +121,7 @@ class Story:
         """The best trade-offs so far, by their estimates; empty for a search of one best model."""
         if not (self._judge.goals.front and self._generations):
             return []
-        table = pa.concat_tables(self._generations)
+        table = self._all
         fitness = self._judge.told(table)
         scored = np.flatnonzero(~np.isnan(fitness).any(axis=1))
         members = scored[non_dominated(fitness[scored])]
@@ -175,7 +181,7 @@ class Story:
         """The best uniform merge and the best candidate so far; of a front, its first member."""
         tables = [("best uniform merge", self.run.table("uniform.parquet"), False)]
         if self._generations:
-            tables.append(("best candidate", pa.concat_tables(self._generations), self._smooth))
+            tables.append(("best candidate", self._all, self._smooth))
         for label, table, smooth in tables:
             (best,) = best_of(table, self._judge, 1, "", smooth=smooth)
             chosen = pa.compute.equal(table["individual"], best.model)

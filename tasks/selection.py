@@ -9,10 +9,9 @@ from prefect.cache_policies import NO_CACHE
 from mergelib import finalists
 from mergelib.errors import SearchError
 from mergelib.finalists import Contender
-from mergelib.fitness import judge_of
 from mergelib.genes import Genome
-from mergelib.history import generations_of
 from mergelib.incumbents import with_incumbent
+from mergelib.judging import candidates_of, judge_of
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
 
@@ -36,12 +35,15 @@ def estimate(
         SearchError: every candidate failed; the message has their reasons.
     """
     folder = Run(Path(run))
-    judge, space = judge_of(folder), folder.workbench().space
-    recipes = [space.decode(genome) for genome in genomes]
-    table = judge.table(-1 if generation is None else generation, genomes, recipes, answered)
+    space = folder.workbench().space
     stage = "uniform" if generation is None else f"{generation:04d}"
     responses = responses_table(answered)
+    # First of all, since the judge may take them into account.
     folder.write_table(f"responses/{stage}.parquet", responses)
+    number = -1 if generation is None else generation
+    judge = judge_of(folder, number + 1)
+    recipes = [space.decode(genome) for genome in genomes]
+    table = judge.table(number, genomes, recipes, answered)
     scored = [fitness for fitness in table["fitness"].to_pylist() if fitness is not None]
     if not scored:
         reasons = sorted(set(table["reason"].to_pylist()))
@@ -58,8 +60,8 @@ def choose_finalists(run: str) -> list[Contender]:
     """The best candidates of all generations, by their estimates, smoothed unless they raced."""
     folder = Run(Path(run))
     count, smooth = folder.search.finalists, folder.search.fitness.race is None
-    table, judge = pa.concat_tables(generations_of(folder)), judge_of(folder)
-    return finalists.best_of(table, judge, count, "finalist", folder.here, smooth=smooth)
+    candidates, judge = candidates_of(folder), judge_of(folder)
+    return finalists.best_of(candidates, judge, count, "finalist", folder.here, smooth=smooth)
 
 
 @task(task_run_name="keep the better half", cache_policy=NO_CACHE)

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from mergelib.asking import genomes_of, state_before
 from mergelib.evolution.algorithms import ALGORITHMS
-from mergelib.fitness import judge_of
 from mergelib.genes import Genome
+from mergelib.judging import judge_of, restated
 from mergelib.ledger import spent_by
+from mergelib.recalibration import reach, recalibrates
 from mergelib.runs import Run
 from mergelib.traits import traits_of
 
@@ -22,12 +24,19 @@ def ask(run: str, generation: int) -> list[Genome]:
 
 @task(task_run_name="tell", cache_policy=NO_CACHE)
 def tell(run: str, generation: int) -> None:
-    """Write the state after a generation; with it the generation is finished."""
+    """Write the state after a generation; with it the generation is finished.
+
+    Where its responses have changed what is known of the items, an algorithm that can do with that
+    is told the candidates of the generations before once more.
+    """
     folder = Run(Path(run))
-    judge, table = judge_of(folder), folder.generation(generation)
-    algorithm = ALGORITHMS[folder.search.evolution.algorithm]
+    search, table = folder.search, folder.generation(generation)
+    judge = judge_of(folder, generation + 1)
+    algorithm = ALGORITHMS[search.evolution.algorithm]
     traits = traits_of(algorithm.traits, folder, judge, generation)
+    if algorithm.smooths and recalibrates(search):
+        before = [folder.generation(n) for n in reach(search, generation)]
+        table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
-    before = state_before(folder, generation)
-    after = algorithm.tell(before, genomes, fitness, traits)
+    after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)
     folder.write_state(generation, after, spent_by(folder))

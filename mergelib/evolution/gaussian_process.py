@@ -31,8 +31,8 @@ NOISES = (1e-4, 3.0)
 _START = (0.9, 0.3)
 """Of the climb: the lengths, times the same root, and the noise."""
 
-_STEPS = 30
-"""Of the climb at most: what is left to gain then is below what the scores can tell."""
+_STEPS, _GAIN = 30, 1e-6
+"""The climb ends after so many steps, or with one that gains so little of the loss."""
 
 _ROUNDED = 16
 """Steps in a logarithm by e that are kept, so that rounding errors do not change a search."""
@@ -194,7 +194,7 @@ def _likeliest(x: FloatArray, z: FloatArray) -> tuple[FloatArray, float]:
         jac=True,
         method="L-BFGS-B",
         bounds=[tuple(np.log(root * np.array(LENGTHS)))] * d + [tuple(np.log(NOISES))],
-        options={"maxiter": _STEPS},
+        options={"maxiter": _STEPS, "ftol": _GAIN},
     )
     rounded = np.exp(np.round(found.x * _ROUNDED) / _ROUNDED)
     return rounded[:-1], float(rounded[-1])

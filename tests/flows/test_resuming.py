@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.resuming import write_generations
 from flows.evolve import evaluations_left
-from mergelib.fitness import judge_of
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.stopping import progress_of, reason_to_stop
 

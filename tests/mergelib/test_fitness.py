@@ -8,7 +8,8 @@ import pytest
 from mergelib.calibration import all_asked, calibrate_banks, calibration_plan, fit_intervals
 from mergelib.errors import InputError
 from mergelib.evaluation import Evaluation, nothing_done
-from mergelib.fitness import Judge, judge_of
+from mergelib.fitness import Judge
+from mergelib.judging import judge_of
 from mergelib.runs import Run
 from mergelib.search import parse_search
 from mergelib.tables import Answered, responses_table
