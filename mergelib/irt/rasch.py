@@ -53,7 +53,8 @@ def calibrate_rasch(responses: FloatArray, items: Sequence[str]) -> ItemBank:
         value: FloatArray, index: IntArray, sign: float, sd: float
     ) -> tuple[FloatArray, FloatArray]:
         p = expit(theta[model] - b[item])
-        information = np.bincount(index, p * (1 - p), len(value)) + sd**-2
+        seen: FloatArray = np.bincount(index, p * (1 - p), len(value)).astype(np.float64)
+        information: FloatArray = seen + 1 / sd**2
         slope = sign * np.bincount(index, y - p, len(value)) - (value - value.mean()) / sd**2
         stepped: FloatArray = value + np.clip(slope / information, -_LONGEST, _LONGEST)
         return stepped, information

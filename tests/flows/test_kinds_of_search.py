@@ -12,6 +12,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from flows.result import print_result
+from mergelib.judging import candidates_of
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from tests.conftest import DATA, small_search
@@ -58,11 +59,21 @@ def test_a_race_asks_the_better_half_more(raced: Run) -> None:
     assert [row["items"] for row in first if row["incumbent"]] == [15]
 
 
-def test_renewed_items_are_none_of_those_that_decide(tmp_path: Path) -> None:
+def _renewed(generations: int) -> dict[str, Any]:
     content = _short("renewed")
-    content["evolution"] = {"algorithm": "bayesian", "population": 2, "generations": 4}
+    content["evolution"] = {"algorithm": "bayesian", "population": 2, "generations": generations}
     content["fitness"]["renew"] = 1
-    run = run_search(content, tmp_path)
+    return content
+
+
+@pytest.fixture(scope="module")
+def renewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search whose candidates are asked other items in each of four generations."""
+    return run_search(_renewed(4), tmp_path_factory.mktemp("renewed"))
+
+
+def test_renewed_items_are_none_of_those_that_decide(renewed: Run) -> None:
+    run = renewed
     stages = [f"{number:04d}" for number in range(4)]
     asked = {
         stage: set(run.table(f"responses/{stage}.parquet")["item_id"].to_pylist())
@@ -73,6 +84,35 @@ def test_renewed_items_are_none_of_those_that_decide(tmp_path: Path) -> None:
         assert len(asked[stage]) == 10
         assert not asked[stage] & asked["deciding"]
     assert len({frozenset(asked[stage]) for stage in stages}) >= 3
+
+
+def test_what_later_candidates_say_of_the_items_changes_earlier_estimates(renewed: Run) -> None:
+    now = candidates_of(renewed).to_pylist()
+    then = [row for number in range(4) for row in renewed.generation(number).to_pylist()]
+    assert [row["individual"] for row in now] == [row["individual"] for row in then]
+    fitness = {tuple(row["genome"]): row["fitness"] for row in now}
+    told = {tuple(one["genome"]): one["fitness"][0] for one in renewed.state(3)["told"]}
+    assert told == fitness
+    for row, before in zip(now, then, strict=True):
+        assert row["low_zoo_ja"] <= row["estimate_zoo_ja"] <= row["high_zoo_ja"]
+        same = row["fitness"] == pytest.approx(before["fitness"], rel=1e-6)
+        assert same == (row["generation"] == 3)
+    estimates = {row["individual"]: row["estimate_zoo_ja"] for row in now}
+    for row in renewed.table("finalists.parquet").to_pylist():
+        if row["role"] in ("finalist", "winner"):
+            assert row["estimate"] == estimates[row["model"]]
+
+
+def test_a_search_that_calibrates_again_goes_on_as_if_it_had_not_stopped(
+    renewed: Run, tmp_path: Path
+) -> None:
+    run_search(_renewed(2), tmp_path)
+    run = run_search(_renewed(4), tmp_path)
+    for number in range(4):
+        columns = ["individual", "genome", "fitness", "low_zoo_ja", "high_zoo_ja"]
+        expected = renewed.generation(number).select(columns)
+        assert run.generation(number).select(columns).equals(expected)
+        assert run.state(number) == renewed.state(number)
 
 
 def test_an_incumbent_is_overtaken_on_common_items_only(raced: Run) -> None:
