@@ -16,10 +16,10 @@ from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
 
-LENGTH = 2.7
+LENGTH = 1.35
 """Median of the prior on a length, times the root of d / 10, with which distances grow."""
 
-LENGTH_SD = 1.0
+LENGTH_SD = 0.5
 """Standard deviation of the prior on a length's logarithm."""
 
 LENGTHS = (0.1, 20.0)
