@@ -2,52 +2,23 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mergelib.banks import WITHOUT_BANK, bank_of, threshold_of
 from mergelib.benchmarks.of_search import alike
-from mergelib.calibration import IntervalFit, calibration_matrix
-from mergelib.estimators import (
-    ESTIMATORS,
-    Estimates,
-    EstimatorContext,
-    endpoint_abilities,
-    gp_irt_constants,
-)
+from mergelib.calibration import IntervalFit
+from mergelib.estimators import ESTIMATORS, Estimates
 from mergelib.goals import estimates_of
-from mergelib.irt.selection import SelectionContext
-from mergelib.irt.shift import NO_SHIFT, Shift
 from mergelib.racing import behind
 from mergelib.recipes import Recipe
 from mergelib.renewal import period_of, renewed
+from mergelib.scales import scales_of
 from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
 from mergelib.workbench import Workbench
-
-
-def _weights(bank_rows: pa.Table) -> NDArray[np.float64] | None:
-    """The share weights of a benchmark's anchor items; None for equal ones."""
-    weights = bank_rows["weight"]
-    return None if weights.null_count else weights.to_numpy()
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """One benchmark's items and how its estimator reads responses to them."""
-
-    choosing: SelectionContext
-    anchors: tuple[str, ...]
-    rungs: tuple[int, ...]
-    context: EstimatorContext
-    threshold: float | None
-
-    @property
-    def items(self) -> tuple[str, ...]:
-        return self.choosing.bank.items
 
 
 class Judge:
@@ -82,42 +53,7 @@ class Judge:
         self.goals = bench.goals
         self._same = alike(bench.benchmarks)
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]
-        models = list(dict.fromkeys(responses["model"].to_pylist()))
-        endpoints = [bench.model_digest(endpoint) for endpoint in bench.search.endpoints]
-        self._scales: dict[str, _Scale] = {}
-        for name in bench.benchmarks:
-            rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
-            bank = bank_of(banks, name)
-            c = threshold_of(banks, name)
-            fit = fits.get(name)
-            shift = Shift(**fit["shift"]) if fit else NO_SHIFT
-            rungs = dict(zip(bank.items, rows["rung"].to_pylist(), strict=True))
-            of_endpoints = response_matrix(responses, name, endpoints, bank.items, c)
-            constants = None
-            if bench.search.fitness.estimator == "gp_irt":
-                constants = gp_irt_constants(
-                    calibration_matrix(bench, responses, name, models, bank.items, c),
-                    bank.dimensions,
-                )
-            context = EstimatorContext(
-                bank=bank,
-                endpoint_abilities=None
-                if name in among_siblings
-                else endpoint_abilities(of_endpoints, bank, shift),
-                shift=shift,
-                widening=fit["widening"] if fit else 1.0,
-                gp_irt_constants=constants,
-                weights=_weights(rows),
-                clustered_anchors=bench.search.fitness.selection == "clustered",
-            )
-            asked = {item: rung for item, rung in rungs.items() if rung is not None}
-            self._scales[name] = _Scale(
-                choosing=SelectionContext(bank, endpoint_responses=of_endpoints),
-                anchors=tuple(asked),
-                rungs=tuple(asked.values()),
-                context=context,
-                threshold=None if bench.search.fitness.estimator in WITHOUT_BANK else c,
-            )
+        self._scales = scales_of(bench, banks, responses, fits, among_siblings)
         base = bench.search.base
         self._base_scores = (
             {} if base is None else self._scores(responses, bench.model_digest(base))
