@@ -44,7 +44,7 @@ class Judge:
             search: the search; the workbench does not know how it ends.
             bench: the search's workbench.
             banks: what `calibrate_banks` returned.
-            responses: what the banks were calibrated on.
+            responses: the preparation's, on which the banks were first calibrated.
             fits: what `fit_intervals` returned.
             among_siblings: the benchmarks whose bank rests on candidates, so that a further one's
                 ability is expected among theirs and not near the endpoints'.
@@ -219,7 +219,6 @@ class Judge:
             responses_table(answered),
             models,
             [candidate.evaluation["items"] for candidate in answered],
-            beyond_anchors=False,
         )
         rows = []
         for row, candidate in enumerate(answered):
@@ -253,22 +252,17 @@ class Judge:
         """
         items = table["items"].to_pylist()
         models = table["individual"].to_pylist()
-        columns = self._estimated(responses, models, items, beyond_anchors=True)
+        columns = self._estimated(responses, models, items)
         for name, values in columns.items():
             place = table.schema.get_field_index(name)
             table = table.set_column(place, table.field(name), [pa.array(values, pa.float64())])
         return table
 
     def _estimated(
-        self,
-        responses: pa.Table,
-        models: Sequence[str],
-        items: Sequence[int],
-        *,
-        beyond_anchors: bool,
+        self, responses: pa.Table, models: Sequence[str], items: Sequence[int]
     ) -> dict[str, list[float | None]]:
         """The columns of a table of candidates that are this judge's opinion; None where failed."""
-        estimates = self.estimate(responses, models, beyond_anchors=beyond_anchors)
+        estimates = self.estimate(responses, models)
         fitness = behind(self._told(estimates), self._dropped(items)).mean(axis=1)
         columns = {"fitness": fitness}
         for name, estimate in estimates.items():

@@ -42,9 +42,9 @@ def candidates_of(run: Run) -> pa.Table:
     tables = generations_of(run)
     if not recalibrates(run.search):
         return pa.concat_tables(tables)
-    known = reach(run.search, len(tables))
-    newest = restated(run, judge_of(run, len(tables)), pa.concat_tables(tables[known.start :]))
-    return pa.concat_tables([*tables[: known.start], newest])
+    judge, at_once = judge_of(run, len(tables)), len(reach(run.search, len(tables)))
+    parts = [tables[n : n + at_once] for n in range(0, len(tables), at_once)]
+    return pa.concat_tables(restated(run, judge, pa.concat_tables(part)) for part in parts)
 
 
 def restated(run: Run, judge: Judge, table: pa.Table) -> pa.Table:

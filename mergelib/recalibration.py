@@ -5,9 +5,9 @@ many more: to other items each generation, and as models alike the ones that are
 which get most items right or wrong together. Responses of all of them are calibrated at once
 (concurrent calibration, Wingersky and Lord 1984, "An investigation of methods for reducing sampling
 error in certain IRT procedures"), and a candidate's ability is drawn towards that of the others and
-no longer towards the endpoints'. Where all candidates are asked the same items this would change no
-order among them, and nothing is done; nor is it for the published estimators, which stand as
-published.
+no longer towards the endpoints'. Not so where all candidates are asked the same items, by which
+they are compared anyway; where a file's many responses, or its bank, know the items better; for
+algorithms that cannot be told again; and for the published estimators, which stand as published.
 """
 
 import math
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mergelib.banks import bank_of, joined, threshold_of
 from mergelib.calibration import IntervalFit, calibration_matrix
+from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.irt.rasch import ABILITY_SD, calibrate_rasch
 from mergelib.irt.shift import Shift
 from mergelib.search import Search
@@ -45,7 +46,16 @@ class Recalibrated(NamedTuple):
 
 def recalibrates(search: Search) -> bool:
     """Whether a search's banks are calibrated again."""
-    return search.renewal > 0 and search.fitness.estimator == "parent_irt"
+    fitness = search.fitness
+    own = fitness.estimator == "parent_irt" and fitness.calibration.source == "self"
+    return own and search.renewal > 0 and ALGORITHMS[search.evolution.algorithm].smooths
+
+
+def again(bench: Workbench, banks: pa.Table) -> frozenset[str]:
+    """The benchmarks whose banks are: those of one ability."""
+    if not recalibrates(bench.search):
+        return frozenset()
+    return frozenset(n for n in bench.benchmarks if bank_of(banks, n).dimensions == 1)
 
 
 def reach(search: Search, generations: int) -> range:
@@ -61,9 +71,7 @@ def recalibrated(
     prepared: pa.Table,
     answered: pa.Table,
 ) -> Recalibrated:
-    """Calibrate each benchmark's bank again.
-
-    One that another run's file gave stays as it is, and so does one of several abilities.
+    """Calibrate the banks again, of benchmarks for which that is done.
 
     Args:
         bench: the search's workbench.
@@ -74,19 +82,18 @@ def recalibrated(
     """
     responses = pa.concat_tables([prepared, answered])
     models = list(dict.fromkeys(responses["model"].to_pylist()))
-    tables, shifted, names = [], dict(fits), set[str]()
+    tables, shifted, names = [], dict(fits), again(bench, banks)
     for name in bench.benchmarks:
         rows = banks.filter(pa.compute.equal(banks["benchmark"], name))
-        before, c = bank_of(banks, name), threshold_of(banks, name)
-        if name not in bench.given.banks and before.dimensions == 1:
-            matrix = calibration_matrix(bench, responses, name, models, before.items, c)
-            bank = calibrate_rasch(matrix, before.items)
+        if name in names:
+            items, c = rows["item_id"].to_pylist(), threshold_of(banks, name)
+            matrix = calibration_matrix(bench, responses, name, models, items, c)
+            bank = calibrate_rasch(matrix, items)
             parameters = bank.to_table().drop_columns("item_id")
             for column in parameters.column_names:
                 place = rows.schema.get_field_index(column)
                 rows = rows.set_column(place, column, parameters[column])
             wide = Shift(ability_sd=ABILITY_SD / float(bank.discrimination[0]))
             shifted[name] = IntervalFit(**{**fits[name], "shift": asdict(wide)})
-            names.add(name)
         tables.append(rows)
-    return Recalibrated(joined(tables), shifted, frozenset(names))
+    return Recalibrated(joined(tables), shifted, names)

@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from mergelib.evolution.front import knee
 from mergelib.finalists import front_hypervolume
-from mergelib.history import generations_of
-from mergelib.judging import judge_of
+from mergelib.judging import candidates_of, judge_of
 from mergelib.pictures import convergence, growth, trade_offs
+from mergelib.recalibration import again
 from mergelib.remarks import remarks
 from mergelib.reservations import reservations
 from mergelib.runs import Run
@@ -161,7 +161,7 @@ class Result:
     @cached_property
     def picture(self) -> str:
         """Convergence of a search with one objective, the trade-offs of one with several; SVG."""
-        tables = generations_of(self.run)
+        tables = [candidates_of(self.run)]
         if self.run.search.front:
             return trade_offs(tables, self.rows, self.names)
         return convergence(tables, self._weighted_rows())
@@ -233,7 +233,8 @@ def render_report(result: Result) -> str:
     """The whole page as HTML, with everything it shows inside it."""
     run, search, ledger = result.run, result.run.search, result.ledger
     winners = result.with_role("winner")
-    bank = run.table("bank.parquet").select(["benchmark", "anchor", "rung"]).to_pylist()
+    banks, bench = run.table("bank.parquet"), run.workbench()
+    bank = banks.select(["benchmark", "anchor", "rung"]).to_pylist()
     deciding = run.table("responses/deciding.parquet").group_by(["benchmark", "item_id"])
     environment = Environment(undefined=StrictUndefined, autoescape=True)
     template = environment.from_string(
@@ -263,7 +264,8 @@ def render_report(result: Result) -> str:
         search_file=run.path("search.yaml").read_text(encoding="utf-8"),
         fits=run.json("intervals.json"),
         calibrated_with=_calibrated_with(search),
-        reservations=reservations(run.workbench()),
+        calibrated_again=bool(again(bench, banks)),
+        reservations=reservations(bench),
         items={
             name: max(r["items"] for r in result.rows if r["benchmark"] == name)
             for name in result.names

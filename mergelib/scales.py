@@ -52,7 +52,7 @@ def scales_of(
     Args:
         bench: the search's workbench.
         banks: what `mergelib.calibration.calibrate_banks` returned, or what became of it.
-        responses: what the banks were calibrated on, the endpoints' among them.
+        responses: the preparation's, on which the banks were first calibrated.
         fits: what `mergelib.calibration.fit_intervals` returned, or what became of it.
         among_siblings: the benchmarks whose bank rests on candidates, so that a further one's
             ability is expected among theirs and not near the endpoints'.

@@ -194,10 +194,8 @@ class Story:
             return ""
         if not self._judge.goals.front:
             shown = self._parents if len(self._names) == 1 else []
-            return picture_in_markdown(
-                "Candidates' estimates", convergence(self._generations, shown)
-            )
-        trade = trade_offs(self._generations, self._parents, self._names)
+            return picture_in_markdown("Candidates' estimates", convergence([self._all], shown))
+        trade = trade_offs([self._all], self._parents, self._names)
         grown = growth(progress_of(self.run, self._judge).tolist())
         return (
             picture_in_markdown("Trade-offs", trade)

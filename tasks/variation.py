@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from mergelib.asking import genomes_of, state_before
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.genes import Genome
+from mergelib.history import generations_of
 from mergelib.judging import judge_of, restated
 from mergelib.ledger import spent_by
 from mergelib.recalibration import reach, recalibrates
@@ -26,16 +27,16 @@ def ask(run: str, generation: int) -> list[Genome]:
 def tell(run: str, generation: int) -> None:
     """Write the state after a generation; with it the generation is finished.
 
-    Where its responses have changed what is known of the items, an algorithm that can do with that
-    is told the candidates of the generations before once more.
+    Where its responses have changed what is known of the items, the candidates of the generations
+    before are told once more.
     """
     folder = Run(Path(run))
     search, table = folder.search, folder.generation(generation)
     judge = judge_of(folder, generation + 1)
     algorithm = ALGORITHMS[search.evolution.algorithm]
     traits = traits_of(algorithm.traits, folder, judge, generation)
-    if algorithm.smooths and recalibrates(search):
-        before = [folder.generation(n) for n in reach(search, generation)]
+    if recalibrates(search):
+        before = generations_of(folder)[reach(search, generation).start :]
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)

@@ -35,7 +35,8 @@ _STEPS, _GAIN = 30, 1e-6
 """The climb ends after so many steps, or with one that gains so little of the loss."""
 
 _ROUNDED = 16
-"""Steps in a logarithm by e that are kept, so that rounding errors do not change a search."""
+"""Lengths and noise are kept to sixteenths of a natural logarithm, so that the rounding errors of
+another machine hardly ever change a search."""
 
 _TINY = 1e-12
 """Where a variance is no larger, rounding is all that is left of it."""

@@ -57,7 +57,7 @@ def accuracy_posterior(
     Returns:
         NaN for a candidate without any response.
     """
-    columns = np.any(~np.isnan(responses), axis=0)  # a few dozen of a thousand, in a search
+    columns = np.any(~np.isnan(responses), axis=0)  # a few dozen of a thousand, in a generation
     responses, total = responses[:, columns], responses.shape[1]
     seen = ~np.isnan(responses)
     y, asked = np.where(seen, responses, 0.0), seen.astype(np.float64)

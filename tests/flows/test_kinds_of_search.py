@@ -101,6 +101,8 @@ def test_what_later_candidates_say_of_the_items_changes_earlier_estimates(renewe
     for row in renewed.table("finalists.parquet").to_pylist():
         if row["role"] in ("finalist", "winner"):
             assert row["estimate"] == estimates[row["model"]]
+    report = " ".join(renewed.path("report.html").read_text().split())
+    assert "and again after each generation on what the candidates had answered" in report
 
 
 def test_a_search_that_calibrates_again_goes_on_as_if_it_had_not_stopped(
