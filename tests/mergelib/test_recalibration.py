@@ -24,7 +24,7 @@ CANDIDATES = 120
 
 def _search(**fitness: Any) -> Search:
     content = small_search()
-    content["evolution"] |= {"algorithm": "bayesian"}
+    content["evolution"] |= {"algorithm": fitness.pop("algorithm", "bayesian")}
     content["fitness"] |= {"renew": 1, **fitness}
     return parse_search(content, "search.yaml")
 
@@ -37,6 +37,8 @@ def _search(**fitness: Any) -> Search:
         ({"estimator": "mean"}, False),
         ({"estimator": "p_irt"}, False),
         ({"renew": 0, "estimator": "full"}, False),
+        ({"calibration": {"source": "responses.parquet"}}, False),
+        ({"algorithm": "cma_es"}, False),
     ],
 )
 def test_which_searches_calibrate_again(changes: dict[str, Any], again: bool) -> None:
@@ -150,16 +152,12 @@ def test_what_was_chosen_and_measured_while_preparing_stays(
     assert fits[NAME]["widening"] == before[1][NAME]["widening"]
 
 
-def test_a_bank_that_the_search_file_gave_stays_as_it_is(
-    bench: Workbench,
-    before: tuple[pa.Table, dict[str, IntervalFit]],
-    prepared: pa.Table,
-    answered: pa.Table,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given = bench.given._replace(banks={NAME: object()})  # type: ignore[dict-item]
-    monkeypatch.setattr(bench, "given", given)
-    banks, fits, names = recalibrated(bench, *before, prepared, answered)
-    assert banks.equals(before[0])
-    assert fits == before[1]
-    assert not names
+def test_a_bank_of_several_abilities_stays_as_it_is(prepared: pa.Table, answered: pa.Table) -> None:
+    calibration = {"models": 3, "share": 0.5, "dimensions": 2}
+    bench = Workbench(_search(calibration=calibration), None)
+    banks = calibrate_banks(bench, prepared)
+    fits = fit_intervals(bench, banks, prepared)
+    after = recalibrated(bench, banks, fits, prepared, answered)
+    assert after.banks.equals(banks)
+    assert after.fits == fits
+    assert not after.names
