@@ -20,6 +20,9 @@ from mergelib.search import Search
 from mergelib.tables import Answered, generation_schema, response_matrix, responses_table
 from mergelib.workbench import Workbench
 
+_DIGITS = 9
+"""Of a fitness, after the point."""
+
 
 class Judge:
     """Estimates candidates from their responses to the anchor items.
@@ -182,8 +185,13 @@ class Judge:
         return self.of_means(np.stack([estimates[n].value for n in self.goals.names], axis=1))
 
     def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the optimiser would be told of models with these scores, (n, benchmarks)."""
-        return self.goals.fitness(scores, self._base_scores)
+        """What the optimiser would be told of models with these scores, (n, benchmarks).
+
+        Rounded, since with another number of threads equal estimates differ in their last digit,
+        and a front takes the higher one for better.
+        """
+        told: NDArray[np.float64] = self.goals.fitness(scores, self._base_scores).round(_DIGITS)
+        return told
 
     def overtakes(self, responses: pa.Table, challenger: str, incumbent: str) -> bool:
         """Whether one model has a higher fitness than another on the items both have answered.

@@ -112,6 +112,13 @@ def test_more_right_answers_estimate_higher(judge: Judge) -> None:
     assert np.all(estimates.value <= estimates.high)
 
 
+def test_the_last_digit_of_an_estimate_puts_no_candidate_before_its_equal(judge: Judge) -> None:
+    """With another number of threads a sum ends in another digit."""
+    one, other, better = judge.of_means(np.array([[0.3], [0.1 + 0.2], [0.3 + 1e-6]]))
+    assert one == other
+    assert better > one
+
+
 def test_a_failed_candidate_is_in_the_table_without_a_score(bench: Workbench, judge: Judge) -> None:
     asked = judge.anchors
     genome = [0.5] * bench.space.dimension
