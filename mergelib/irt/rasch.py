@@ -1,9 +1,9 @@
 """The Rasch model (1960), fitted to few responses of many models to many items.
 
-p = sigmoid(theta - b), one discrimination for all items. Where each item was answered by a handful
-of models, discriminations of their own are mostly chance, and this leaves them out. Abilities and
-difficulties are taken at their joint posterior mode, which costs time in proportion to the
-responses and not to models times items: a search can do it after every generation.
+p = sigmoid(theta - b), one discrimination for all items. Abilities and difficulties are taken at
+their joint posterior mode, which costs time in proportion to the responses and not to models times
+items: a search can do it after every generation, where the two-parameter model, which may know more
+of the items (docs/evolving.md), takes many times longer.
 """
 
 from collections.abc import Sequence
