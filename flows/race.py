@@ -7,6 +7,7 @@ from flows.progress import progress
 from mergelib.evaluation import Asked
 from mergelib.fitness import Judge
 from mergelib.incumbents import challenger
+from mergelib.judging import judge_of
 from mergelib.racing import rung_sizes, survivors
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -37,9 +38,9 @@ def race(
 
     Args:
         run: the run.
-        judge: its judge.
+        judge: its judge, as it was before the first generation: it chooses the items.
         recipes: the candidates' YAML.
-        generation: its number.
+        generation: its number; those before it are finished.
         later: what idle workers are asked, see `tasks.side_by_side.all_answered`.
 
     Returns:
@@ -55,7 +56,8 @@ def race(
             parts[individual].append(answer)
         if settings is not None:
             so_far = [combined(parts[individual]) for individual in racers]
-            fitness = judge.fitness(responses_table(so_far), [one.model for one in so_far])
+            responses, models = responses_table(so_far), [one.model for one in so_far]
+            fitness = judge_of(run, generation).fitness(responses, models)
             racers = [racers[row] for row in survivors(fitness, settings.keep)]
     first = _first_of_each(recipes)
     return [
@@ -100,7 +102,7 @@ def challenge(
     raced: list[Answered],
     later: Iterator[Question],
 ) -> list[Answered]:
-    """Ask the best of a race further items, if it is ahead of the incumbent.
+    """Ask the best of a race that ranks further items, if it is ahead of the incumbent.
 
     Args:
         run: the run.
@@ -113,7 +115,7 @@ def challenge(
     Returns:
         The same with the challenger's further answers.
     """
-    if run.search.fitness.race is None:
+    if not run.search.ranks_racers:
         return raced
     row = challenger(run, judge, generation, raced)
     further = judge.further()

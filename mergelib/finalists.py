@@ -96,13 +96,13 @@ def best_of(
         role: what they shall be called.
         here: takes a recipe of the table and returns it with its models' present names.
         smooth: whether to go by the fitness smoothed over the genomes (`mergelib.smoothing`), which
-            is not for races: who was dropped from one has not the fitness of an estimate.
+            is not for races that rank, in which who was dropped has not the fitness of an estimate.
 
     Returns:
         For one best model the highest fitness first, the incumbent of a race before all others; for
         a front a well-spread choice of it, then of the front without it, and so on, since estimates
-        are too coarse to tell neighbours apart. Who was dropped from a race comes only after those
-        who were not. Of equal ones the latest: a search's later candidates are better.
+        are too coarse to tell neighbours apart. Of equal ones the latest: a search's later
+        candidates are better.
 
     Raises:
         SearchError: no candidate has been scored.
@@ -119,7 +119,9 @@ def best_of(
     of_rows = pa.Table.from_pylist(rows, schema=table.schema)
     fitness = judge.told(of_rows)
     if smooth:
-        fitness = smoothed(np.array(of_rows["genome"].to_pylist())[::-1], fitness[::-1])[::-1]
+        # Oldest first.
+        genomes, items = (np.array(of_rows[n].to_pylist())[::-1] for n in ("genome", "items"))
+        fitness = smoothed(genomes, fitness[::-1], items)[::-1]
     if judge.goals.front:
         chosen = _front_after_front(fitness, count)
     else:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -93,13 +94,14 @@ class Judge:
         if period == 0:
             return self.rungs
         reserved = self.unseen(self._search.deciding_items)
-        asked: dict[str, list[str]] = {}
+        asked: dict[str, list[list[str]]] = {}
         for name, scale in self._scales.items():
             # By two metrics of one benchmark the same items, which are answered once.
             asked[name] = asked.get(self._same[name]) or renewed(
                 self._search, period, scale.choosing, reserved[name]
             )
-        return [asked]
+        rungs = zip_longest(*asked.values(), fillvalue=[])
+        return [dict(zip(asked, of_rung, strict=True)) for of_rung in rungs]
 
     def unseen(self, count: int) -> dict[str, list[str]]:
         """Items of the search pools that are no anchors, at random.
@@ -176,7 +178,7 @@ class Judge:
         return self._told(self.estimate(responses, models, beyond_anchors=beyond_anchors))
 
     def raced(self, answered: Sequence[Answered]) -> NDArray[np.float64]:
-        """The fitness of a generation, (n, k), in which the dropped are not ahead of the others."""
+        """The fitness of a generation, (n, k), in which the dropped may not be ahead of others."""
         models = [candidate.model for candidate in answered]
         dropped = self._dropped([candidate.evaluation["items"] for candidate in answered])
         return behind(self.fitness(responses_table(answered), models), dropped)
@@ -220,7 +222,7 @@ class Judge:
         """A generation's table (`generation_schema`), without its incumbent.
 
         `fitness` is what the optimiser is told, the mean over the objectives of a front: a number
-        to sort by. In a race, who was dropped on the way is not ahead of those who went on.
+        to sort by. Where a race ranks, who was dropped on the way is not ahead of the others.
         """
         models = [candidate.model for candidate in answered]
         columns = self._estimated(
@@ -289,6 +291,8 @@ class Judge:
         return behind(fitness, self._dropped(table["items"].to_pylist()))
 
     def _dropped(self, items: Sequence[int]) -> list[int]:
-        """The rows of candidates that were asked less than all anchors."""
+        """The rows of candidates that a race has put behind: they were not asked all anchors."""
+        if not self._search.ranks_racers:
+            return []
         anchors = sum(len(scale.anchors) for scale in self._scales.values())
         return [row for row, count in enumerate(items) if count < anchors]

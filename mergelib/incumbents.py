@@ -1,4 +1,4 @@
-"""The incumbent of a race: the best candidate so far, by comparison and not by a lucky draw."""
+"""The incumbent of a race that ranks: the best candidate so far, by comparison and not by luck."""
 
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def with_incumbent(run: Run, judge: Judge, table: pa.Table, responses: pa.Table)
         table: the generation's table.
         responses: of the generation.
     """
-    if run.search.fitness.race is None or judge.goals.front:
+    if not run.search.ranks_racers or judge.goals.front:
         return table
     rows = table.to_pylist()
     asked_most = max(row["items"] for row in rows)

@@ -1,13 +1,20 @@
-"""Which judge a generation has, and what the present one says of all candidates so far."""
+"""Which judge a generation has, and what the present one says of all merges so far."""
 
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from mergelib.benchmarks.of_search import alike
+from mergelib.calibration import calibration_plan
 from mergelib.errors import InputError
 from mergelib.files import FileState, file_state
 from mergelib.fitness import Judge
+from mergelib.genes import Genome
 from mergelib.history import generations_of, responses_of
 from mergelib.recalibration import reach, recalibrated, recalibrates
 from mergelib.runs import Run
@@ -52,7 +59,41 @@ def restated(run: Run, judge: Judge, table: pa.Table) -> pa.Table:
     return judge.again(table, responses_of(run, sorted(set(table["generation"].to_pylist()))))
 
 
-@lru_cache(maxsize=2)
+class Merges(NamedTuple):
+    """Merges that have answered, as an algorithm is told of them.
+
+    Attributes:
+        genomes: n of them.
+        fitness: (n, k), maximised; NaN where failed.
+        answers: (n, 1), how many items each was asked.
+    """
+
+    genomes: list[Genome]
+    fitness: NDArray[np.float64]
+    answers: NDArray[np.float64]
+
+
+def merges_before(run: Run, judge: Judge) -> Merges:
+    """The calibration's and the uniform merges of a prepared run, by a judge's estimates."""
+    bench = run.workbench()
+    recipes = [recipe for recipe, _ in calibration_plan(bench)]
+    recipes += [bench.space.decode(genome) for genome in bench.space.uniform_sweep()]
+    models = [bench.model_digest(recipe.to_yaml()) for recipe in recipes]
+    stages = ("prepare", "uniform")
+    responses = pa.concat_tables([run.table(f"responses/{stage}.parquet") for stage in stages])
+    # Two metrics of one benchmark have the same answers.
+    own = pa.array([name for name, first in alike(bench.benchmarks).items() if name == first])
+    asked = Counter(
+        responses.filter(pa.compute.is_in(responses["benchmark"], own))["model"].to_pylist()
+    )
+    return Merges(
+        [bench.space.encode(recipe) for recipe in recipes],
+        judge.fitness(responses, models, beyond_anchors=True),
+        np.array([[asked[model]] for model in models], dtype=np.float64),
+    )
+
+
+@lru_cache(maxsize=3)  # a race asks by the first, compares by one, and is told by the next
 def _judge(folder: Path, generations: int, *_states: FileState) -> Judge:
     """Set a run's judge up, once for each state of its files: it is asked for at every turn."""
     run = Run(folder)
@@ -66,6 +107,7 @@ def _judge(folder: Path, generations: int, *_states: FileState) -> Judge:
     prepared = run.table("responses/prepare.parquet")
     if generations == 0:
         return Judge(run.search, bench, banks, prepared, fits)
-    answered = responses_of(run, reach(run.search, generations))
+    of_candidates = responses_of(run, reach(run.search, generations))
+    answered = pa.concat_tables([run.table("responses/uniform.parquet"), of_candidates])
     again = recalibrated(bench, banks, fits, prepared, answered)
     return Judge(run.search, bench, again.banks, prepared, again.fits, again.names)

@@ -2,9 +2,12 @@
 
 Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016): the candidates of a
 generation are asked nested sets of the anchor items, and after each set the better share goes on.
-Who is ahead at the end challenges the incumbent, the best of the generations before: it is asked
-half as many items again, and the two are compared on the items that both have answered
-(`mergelib.fitness.Judge.overtakes`).
+
+What follows depends on the algorithm. One that smooths takes the scores as they are, those of few
+answers for noisier, so that nobody needs to be asked again. To one that goes by ranks who was
+dropped is no better than who went on (`behind`), and who is ahead at the end challenges the
+incumbent, the best of the generations before: it is asked half as many items again, and the two are
+compared on the items that both have answered (`mergelib.fitness.Judge.overtakes`).
 """
 
 import math
@@ -23,11 +26,12 @@ def rung_sizes(items: int, race: Racing | None) -> list[int]:
     """How many items have been asked after each rung: rising, the last one `items`.
 
     Each rung costs about as much as the next one, since as many times fewer candidates as `keep`
-    says answer as many times more items.
+    says answer as many times more items. Rounded down, so that three rungs of halves cost no more
+    than half of what it costs to ask all of them everything.
     """
     if race is None:
         return [items]
-    sizes = [math.ceil(items * race.keep**step) for step in reversed(range(race.rungs))]
+    sizes = [max(1, int(items * race.keep**step)) for step in reversed(range(race.rungs))]
     return sorted(set(sizes))
 
 

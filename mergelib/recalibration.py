@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from mergelib.banks import bank_of, joined, threshold_of
 from mergelib.calibration import IntervalFit, calibration_matrix
-from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.irt.rasch import ABILITY_SD, calibrate_rasch
 from mergelib.irt.shift import Shift
 from mergelib.search import Search
@@ -46,9 +45,7 @@ class Recalibrated(NamedTuple):
 
 def recalibrates(search: Search) -> bool:
     """Whether a search's banks are calibrated again."""
-    fitness = search.fitness
-    own = fitness.estimator == "parent_irt" and fitness.calibration.source == "self"
-    return own and search.renewal > 0 and ALGORITHMS[search.evolution.algorithm].smooths
+    return search.learns_items and search.renewal > 0
 
 
 def again(bench: Workbench, banks: pa.Table) -> frozenset[str]:
@@ -78,7 +75,7 @@ def recalibrated(
         banks: what `mergelib.calibration.calibrate_banks` returned.
         fits: what `mergelib.calibration.fit_intervals` returned.
         prepared: the responses that the banks were calibrated on.
-        answered: the candidates' responses.
+        answered: the candidates' responses, and the uniform merges'.
     """
     responses = pa.concat_tables([prepared, answered])
     models = list(dict.fromkeys(responses["model"].to_pylist()))

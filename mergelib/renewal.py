@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mergelib.irt.selection import SelectionContext, select
+from mergelib.irt.selection import SelectionContext, nested, select
+from mergelib.racing import rung_sizes
 from mergelib.search import Search
 
 
@@ -24,8 +25,10 @@ def period_of(search: Search, generation: int) -> int:
 
 def renewed(
     search: Search, period: int, context: SelectionContext, reserved: Sequence[str]
-) -> list[str]:
-    """The anchor items of a period after the first, in the bank's order.
+) -> list[list[str]]:
+    """The anchor items of a period after the first, rung by rung, in the bank's order.
+
+    Without a race there is one rung.
 
     Args:
         search: says how many, how they are chosen, and the seed.
@@ -40,5 +43,10 @@ def renewed(
     if len(pool) < count:
         pool = np.arange(len(items))
     random = np.random.default_rng([search.seed, 0x2E4E, period])  # a stream of its own
-    chosen = select(search.fitness.selection, count, replace(context, pool=pool), random)
-    return [items[n] for n in chosen]
+    strategy = search.fitness.selection
+    chosen = select(strategy, count, replace(context, pool=pool), random)
+    sizes = rung_sizes(count, search.fitness.race)
+    sets = [s.items for s in nested(strategy, sizes, replace(context, pool=chosen), random)]
+    before = [np.array([], dtype=np.int64), *sets[:-1]]
+    rungs = [np.setdiff1d(more, less) for less, more in zip(before, sets, strict=True)]
+    return [[items[n] for n in rung] for rung in rungs]

@@ -153,7 +153,7 @@ class Search(Section):
     def _same_items_throughout(self) -> str | None:
         """Why all candidates have to be asked the same items; None if they need not."""
         fitness = self.fitness
-        if fitness.race:
+        if self.ranks_racers:
             return "a race holds its best to the incumbent on the items that both have answered"
         if fitness.selection not in RANDOM_SELECTIONS:
             return f"fitness.selection: {fitness.selection} chooses the same items each time"
@@ -170,8 +170,23 @@ class Search(Section):
             return self.fitness.renew
         evolution = self.evolution
         many = evolution.population * evolution.generations >= MANY_CANDIDATES
+        racing = self.fitness.race is not None and self.learns_items
         able = ALGORITHMS[evolution.algorithm].smooths and self._same_items_throughout is None
-        return int(many and able)
+        return int((many or racing) and able)
+
+    @property
+    def learns_items(self) -> bool:
+        """Whether candidates' answers may calibrate the items, if not all answer the same ones."""
+        own = self.fitness.estimator == "parent_irt" and self.fitness.calibration.source == "self"
+        return own and ALGORITHMS[self.evolution.algorithm].smooths
+
+    @property
+    def ranks_racers(self) -> bool:
+        """Whether a race decides by ranks: the dropped are behind, the best meets the incumbent.
+
+        An algorithm that smooths takes a dropped candidate's score for one of few answers instead.
+        """
+        return self.fitness.race is not None and not ALGORITHMS[self.evolution.algorithm].smooths
 
     def settled(self, begun: "Search | None" = None) -> "Search":
         """With `fitness.renew` a number, which stays what it is when generations are added.

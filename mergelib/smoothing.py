@@ -16,12 +16,13 @@ FITTED = 1000
 """Candidates that a process is fitted to at most: half of them the best, half the newest."""
 
 
-def smoothed(genomes: FloatArray, fitness: FloatArray) -> FloatArray:
+def smoothed(genomes: FloatArray, fitness: FloatArray, answers: FloatArray) -> FloatArray:
     """The mean of a Gaussian process of each objective, at the candidates themselves.
 
     Args:
         genomes: (n, d) in [0, 1], oldest first.
         fitness: (n, k), maximised; a row with NaN is a failed candidate.
+        answers: (n,), on how many each fitness rests; above 0 where it is scored.
 
     Returns:
         (n, k), NaN where failed.
@@ -30,13 +31,13 @@ def smoothed(genomes: FloatArray, fitness: FloatArray) -> FloatArray:
     means = np.full_like(fitness, np.nan)
     if not scored.size:
         return means
-    x, y = genomes[scored], fitness[scored]
+    x, y, n = genomes[scored], fitness[scored], answers[scored]
     rows = np.arange(len(x))
     if len(x) > FITTED:
         best = ranks(y)[: FITTED // 2]
         rows = np.union1d(best, rows[-FITTED // 2 :])
     # Threads of BLAS would round otherwise on another machine, and save nothing here.
     with threadpool_limits(1, user_api="blas"):
-        processes = [fit(x[rows], column) for column in y[rows].T]
+        processes = [fit(x[rows], column, n[rows]) for column in y[rows].T]
         means[scored] = np.stack([process.at(x).mean for process in processes], axis=1)
     return means

@@ -87,7 +87,8 @@ class Story:
         table = self._all
         fitness = self._judge.told(table)
         if self._smooth:
-            fitness = smoothed(np.array(table["genome"].to_pylist()), fitness)
+            genomes, items = (np.array(table[n].to_pylist()) for n in ("genome", "items"))
+            fitness = smoothed(genomes, fitness, items)
         if np.isnan(fitness).all():
             return "no candidate scored"
         best = f"best {told(float(np.nanmax(fitness)))}"
@@ -96,7 +97,7 @@ class Story:
     @property
     def _smooth(self) -> bool:
         """Whether the best is told by smoothed estimates, as the finalists will be chosen."""
-        return self.run.search.fitness.race is None
+        return not self.run.search.ranks_racers
 
     @property
     def population(self) -> list[Row]:

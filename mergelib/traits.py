@@ -7,32 +7,35 @@ from numpy.typing import NDArray
 from mergelib.evolution.algorithms import Traits
 from mergelib.fitness import Judge
 from mergelib.goals import estimates_of
+from mergelib.history import responses_of
 from mergelib.runs import Run
 from mergelib.tables import response_matrix
 
 
 def traits_of(
-    kind: Traits | None, run: Run, judge: Judge, generation: int
+    kind: Traits | None, run: Run, judge: Judge, table: pa.Table
 ) -> NDArray[np.float64] | None:
-    """The traits of a generation's candidates.
+    """The traits of candidates.
 
     Args:
         kind: what the algorithm takes; None for nothing.
-        run: the run; the generation's table is written.
+        run: the run.
         judge: its judge.
-        generation: its number.
+        table: of whole generations, all of them written.
 
     Returns:
         "responses": (candidates, items) to the anchor items of all objectives, an objective's
         times its weight over the largest weight; NaN where not scored. "descriptors":
         (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates on the first two
-        benchmarks or the distances to the first two endpoints; NaN where failed.
+        benchmarks or the distances to the first two endpoints; NaN where failed. "answers":
+        (candidates, 1), how many items each was asked.
     """
     if kind is None:
         return None
-    table = run.generation(generation)
+    if kind == "answers":
+        return np.array(table["items"].to_pylist(), dtype=np.float64)[:, None]
     if kind == "responses":
-        responses = run.table(f"responses/{generation:04d}.parquet")
+        responses = responses_of(run, sorted(set(table["generation"].to_pylist())))
         models = table["individual"].to_pylist()
         weights = judge.goals.weights or (1.0,)
         parts = [

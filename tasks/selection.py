@@ -57,9 +57,9 @@ def estimate(
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)
 def choose_finalists(run: str) -> list[Contender]:
-    """The best candidates of all generations, by their estimates, smoothed unless they raced."""
+    """The best candidates of all generations, by their estimates; smoothed unless a race ranked."""
     folder = Run(Path(run))
-    count, smooth = folder.search.finalists, folder.search.fitness.race is None
+    count, smooth = folder.search.finalists, not folder.search.ranks_racers
     candidates, judge = candidates_of(folder), judge_of(folder)
     return finalists.best_of(candidates, judge, count, "finalist", folder.here, smooth=smooth)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +11,7 @@ from mergelib.asking import genomes_of, state_before
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.genes import Genome
 from mergelib.history import generations_of
-from mergelib.judging import judge_of, restated
+from mergelib.judging import judge_of, merges_before, restated
 from mergelib.ledger import spent_by
 from mergelib.recalibration import reach, recalibrates
 from mergelib.runs import Run
@@ -27,17 +28,24 @@ def ask(run: str, generation: int) -> list[Genome]:
 def tell(run: str, generation: int) -> None:
     """Write the state after a generation; with it the generation is finished.
 
-    Where its responses have changed what is known of the items, the candidates of the generations
-    before are told once more.
+    An algorithm that allows for how many answers a score rests on is told of the merges before the
+    first generation too. Where the responses have changed what is known of the items, those and the
+    candidates of the generations before are told once more.
     """
     folder = Run(Path(run))
     search, table = folder.search, folder.generation(generation)
     judge = judge_of(folder, generation + 1)
     algorithm = ALGORITHMS[search.evolution.algorithm]
-    traits = traits_of(algorithm.traits, folder, judge, generation)
-    if recalibrates(search):
+    again = recalibrates(search)
+    if again:
         before = generations_of(folder)[reach(search, generation).start :]
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
+    traits = traits_of(algorithm.traits, folder, judge, table)
+    if traits is not None and algorithm.traits == "answers" and (again or generation == 0):
+        merges = merges_before(folder, judge)
+        genomes = [*merges.genomes, *genomes]
+        fitness = np.concatenate([merges.fitness, fitness])
+        traits = np.concatenate([merges.answers, traits])
     after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)
     folder.write_state(generation, after, spent_by(folder))

@@ -75,7 +75,8 @@ def _chosen(state: State) -> list[Genome]:
     x = np.array([one["genome"] for one in state["told"]])
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
-    processes = [fit(x, column) for column in y.T]
+    answers = np.array([one["answers"] for one in state["told"]])
+    processes = [fit(x, column, answers) for column in y.T]
     pending = np.array(state.get("pending", [])).reshape(-1, x.shape[1])
     points = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
     pool = np.concatenate([pending, points])
@@ -103,29 +104,50 @@ def _chosen(state: State) -> list[Genome]:
     return chosen
 
 
-def tell(state: State, genomes: Sequence[Genome], fitness: NDArray[np.float64]) -> State:
+def tell(
+    state: State,
+    genomes: Sequence[Genome],
+    fitness: NDArray[np.float64],
+    traits: NDArray[np.float64] | None = None,
+) -> State:
     """Remember the candidates: the newest, and of those before the best.
 
     Args:
         state: the state that the genomes were asked of.
         genomes: n genomes.
         fitness: (n, k), maximised; NaN is a failed candidate, which is not remembered.
+        traits: (n, 1), on how many answers each fitness rests; None for one each.
 
     Returns:
         The state of the next generation.
     """
     candidates = scored(state, genomes, fitness, objectives=None)
-    told = {tuple(one["genome"]): one["fitness"] for one in state["told"]}
-    for candidate in candidates:
+    answers = _answers_of(fitness, traits)
+    told = {tuple(one["genome"]): one for one in state["told"]}
+    for candidate, count in zip(candidates, answers, strict=True):
         told.pop(tuple(candidate), None)
-        told[tuple(candidate)] = list(candidate.fitness.values)
-    kept = [{"genome": list(genome), "fitness": values} for genome, values in told.items()]
+        values = list(candidate.fitness.values)
+        told[tuple(candidate)] = {"genome": list(candidate), "fitness": values, "answers": count}
+    kept = list(told.values())
     half = remembered(state["population"]) // 2
     if len(kept) > 2 * half:
         older, newest = kept[:-half], kept[-half:]
         best = set(_leading(np.array([one["fitness"] for one in older]))[:half])
         kept = [one for row, one in enumerate(older) if row in best] + newest
     return {**state, "generation": state["generation"] + 1, "told": kept}
+
+
+def _answers_of(fitness: NDArray[np.float64], traits: NDArray[np.float64] | None) -> list[float]:
+    """On how many answers the scored candidates' fitness rests."""
+    if traits is None:
+        traits = np.ones((len(fitness), 1))
+    answers = np.asarray(traits, dtype=np.float64)
+    if answers.shape != (len(fitness), 1):
+        raise ValueError(f"traits of shape {answers.shape}, not ({len(fitness)}, 1)")
+    counts: list[float] = answers[np.isfinite(fitness).all(axis=1), 0].tolist()
+    if not all(0 < count < np.inf for count in counts):
+        raise ValueError("traits: a scored candidate's number of answers is not above 0")
+    return counts
 
 
 @cache

@@ -1,10 +1,11 @@
 """A Gaussian process over genomes: what few noisy scores say of the recipes in between.
 
-One length scale for each gene (automatic relevance determination), a constant mean and
-homoscedastic noise. Lengths and noise have the highest marginal likelihood, the lengths under a
-log-normal prior, without which a gene of which little is known would be taken for one that matters
-little; the scale of the process follows in closed form (Rasmussen and Williams 2006, "Gaussian
-Processes for Machine Learning", sections 2.2, 5.1 and 5.4.1).
+One length scale for each gene (automatic relevance determination), a constant mean, and noise that
+is the smaller the more answers a score rests on. Lengths and noise have the highest marginal
+likelihood, the lengths under a log-normal prior, without which a gene of which little is known
+would be taken for one that matters little; the scale of the process follows in closed form
+(Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2, 5.1 and
+5.4.1).
 """
 
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ class Posterior:
         mean: (m,), in the units of the fitness.
         variance: (m,), of the process without the noise, in units of its own variance.
         scale: standard deviation of the process, in the units of the fitness.
-        noise: variance of the noise, in those of the process.
+        noise: variance of an ordinary score's noise, in those of the process.
         scaled: (m, d), the points in units of the lengths.
         whitened: (n, m), L^-1 k(told, points), with a row for each point that was told or assumed.
     """
@@ -105,9 +106,9 @@ class Process:
         x: (n, d), the genomes told.
         centre: mean of their fitness.
         lengths: (d,), of the kernel.
-        noise: variance of the noise, in those of the process.
+        noise: variance of an ordinary score's noise, in those of the process.
         variance: of the process, in the squared units of the fitness.
-        factor: (n, n), L of K + noise I = L L^T.
+        factor: (n, n), L of K + noise diag(w) = L L^T.
         whitened: (n,), L^-1 of the fitness less its mean.
     """
 
@@ -134,28 +135,34 @@ class Process:
         )
 
 
-def fit(x: FloatArray, y: FloatArray) -> Process:
+def fit(x: FloatArray, y: FloatArray, answers: FloatArray | None = None) -> Process:
     """Fit a process to scores.
 
     Args:
         x: (n, d), the genomes told; n >= 1.
         y: (n,), their fitness, finite.
+        answers: (n,), on how many each rests, above 0; None for as many each. The noise of one that
+            rests on the median of them is the ordinary one.
     """
-    centre = float(y.mean())
+    w = np.ones(len(y)) if answers is None else np.median(answers) / answers
+    centre = float(np.average(y, weights=1.0 / (1.0 + w)))
     z = y - centre
-    lengths, noise = _likeliest(x, z)
-    factor = _factor(kernel(x / lengths, x / lengths), noise)
+    lengths, noise = _likeliest(x, z, w)
+    factor = _factor(kernel(x / lengths, x / lengths), noise * w)
     whitened = solve_triangular(factor, z, lower=True, check_finite=False)
     return Process(x, centre, lengths, noise, _variance(whitened), factor, whitened)
 
 
-def loss(theta: FloatArray, x: FloatArray, z: FloatArray) -> tuple[float, FloatArray]:
+def loss(
+    theta: FloatArray, x: FloatArray, z: FloatArray, w: FloatArray
+) -> tuple[float, FloatArray]:
     """What the likeliest process has least of, with its gradient.
 
     Args:
         theta: (d + 1,), logarithms of the lengths and of the noise.
         x: (n, d), the genomes told.
         z: (n,), their fitness less its mean.
+        w: (n,), the variances of their noise, in that of an ordinary one's.
 
     Returns:
         Minus the logarithm of marginal likelihood times prior, up to a constant, at the variance of
@@ -164,7 +171,7 @@ def loss(theta: FloatArray, x: FloatArray, z: FloatArray) -> tuple[float, FloatA
     lengths, noise = np.exp(theta[:-1]), float(np.exp(theta[-1]))
     scaled = x / lengths
     k = kernel(scaled, scaled)
-    factor = _factor(k, noise)
+    factor = _factor(k, noise * w)
     inverse = cho_solve((factor, True), np.eye(len(z)), check_finite=False)
     weights = inverse @ z
     variance = max(float(z @ weights) / len(z), _TINY)
@@ -174,24 +181,24 @@ def loss(theta: FloatArray, x: FloatArray, z: FloatArray) -> tuple[float, FloatA
         + np.log(np.diag(factor)).sum()
         + 0.5 * (surplus**2).sum() / LENGTH_SD**2
     )
-    # Half of this is how the log-likelihood rises with each entry of K + noise I.
+    # Half of this is how the log-likelihood rises with each entry of K + noise diag(w).
     rise = np.outer(weights, weights) / variance - inverse
     # dK / d log l_j = K (x_j - x_j')^2 / l_j^2, and the square is multiplied out.
     pull = rise * k
     by_length = (pull.sum(axis=1)[:, None] * scaled**2).sum(axis=0)
     by_length -= (scaled * (pull @ scaled)).sum(axis=0)
-    slope = np.append(surplus / LENGTH_SD**2 - by_length, -0.5 * noise * np.trace(rise))
+    slope = np.append(surplus / LENGTH_SD**2 - by_length, -0.5 * noise * (w @ np.diag(rise)))
     return float(value), slope
 
 
-def _likeliest(x: FloatArray, z: FloatArray) -> tuple[FloatArray, float]:
+def _likeliest(x: FloatArray, z: FloatArray, w: FloatArray) -> tuple[FloatArray, float]:
     """The lengths (d,) and the noise of the likeliest process, by L-BFGS-B."""
     d, root = x.shape[1], _root(x)
     length, noise = _START
     found = minimize(
         loss,
         np.log([*[length * root] * d, noise]),
-        args=(x, z),
+        args=(x, z, w),
         jac=True,
         method="L-BFGS-B",
         bounds=[tuple(np.log(root * np.array(LENGTHS)))] * d + [tuple(np.log(NOISES))],
@@ -205,8 +212,8 @@ def _root(x: FloatArray) -> float:
     return float(np.sqrt(x.shape[1] / 10))
 
 
-def _factor(k: FloatArray, noise: float) -> FloatArray:
-    factor: FloatArray = cholesky(k + noise * np.eye(len(k)), lower=True, check_finite=False)
+def _factor(k: FloatArray, noises: FloatArray) -> FloatArray:
+    factor: FloatArray = cholesky(k + np.diag(noises), lower=True, check_finite=False)
     return factor
 
 

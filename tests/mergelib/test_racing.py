@@ -19,8 +19,19 @@ def test_rungs_rise_to_all_items(items, rungs, keep):
 
 
 def test_halving_asks_a_quarter_a_half_and_all():
-    assert rung_sizes(30, Racing()) == [8, 15, 30]
+    assert rung_sizes(30, Racing()) == [7, 15, 30]
     assert rung_sizes(30, None) == [30]
+
+
+@given(items=st.integers(4, 500), population=st.integers(1, 20).map(lambda n: 4 * n))
+def test_a_race_of_three_halves_costs_at_most_half(items, population):
+    asked, before = 0, 0
+    for racers, size in zip(
+        (population, population // 2, population // 4), rung_sizes(items, Racing()), strict=True
+    ):
+        asked += racers * (size - before)
+        before = size
+    assert 0.25 * items * population < asked <= 0.5 * items * population
 
 
 def test_the_better_share_goes_on_and_the_failed_never():

@@ -37,22 +37,22 @@ def test_each_period_has_other_items_and_none_that_is_reserved(
 ) -> None:
     search = _search(selection=selection)
     reserved = [f"item {n}" for n in range(20)]
-    periods = [renewed(search, period, context, reserved) for period in range(1, 6)]
+    periods = [renewed(search, period, context, reserved)[0] for period in range(1, 6)]
     for items in periods:
         assert len(set(items)) == 10
         assert not set(items) & set(reserved)
         assert items == sorted(items, key=context.bank.items.index)
     # Of 20 items, every other one by difficulty, there are only two sets.
     assert len({tuple(items) for items in periods}) >= 2
-    assert renewed(search, 3, context, reserved) == periods[2]
-    assert renewed(_search(selection=selection), 3, context, reserved) == periods[2]
+    assert renewed(search, 3, context, reserved) == [periods[2]]
+    assert renewed(_search(selection=selection), 3, context, reserved) == [periods[2]]
 
 
 def test_systematic_items_are_as_hard_as_the_benchmark(context: SelectionContext) -> None:
     difficulty = dict(zip(context.bank.items, context.bank.difficulty, strict=True))
     means = {
         selection: [
-            np.mean([difficulty[item] for item in renewed(search, period, context, [])])
+            np.mean([difficulty[item] for item in renewed(search, period, context, [])[0]])
             for period in range(1, 40)
         ]
         for selection in ("systematic", "random")
@@ -64,8 +64,20 @@ def test_systematic_items_are_as_hard_as_the_benchmark(context: SelectionContext
 
 def test_where_too_few_items_are_left_all_are_asked(context: SelectionContext) -> None:
     reserved = [f"item {n}" for n in range(35)]
-    assert len(renewed(_search(), 1, context, reserved)) == 10
-    assert len(renewed(_search(items=200), 1, context, [])) == 40
+    assert len(renewed(_search(), 1, context, reserved)[0]) == 10
+    assert len(renewed(_search(items=200), 1, context, [])[0]) == 40
+
+
+@pytest.mark.parametrize("selection", RANDOM_SELECTIONS)
+def test_in_a_race_they_are_asked_rung_by_rung(selection: str, context: SelectionContext) -> None:
+    rungs = renewed(_search(selection=selection, racing=True), 1, context, [])
+    assert list(map(len, rungs)) == [2, 3, 5]
+    assert len(set(sum(rungs, []))) == 10
+    for items in rungs:
+        assert items == sorted(items, key=context.bank.items.index)
+    # The race changes how they are asked and not which they are.
+    (all_at_once,) = renewed(_search(selection=selection), 1, context, [])
+    assert set(sum(rungs, [])) == set(all_at_once)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +91,11 @@ def test_where_too_few_items_are_left_all_are_asked(context: SelectionContext) -
         ({"renew": 0}, 0),
         ({"algorithm": "cma_es"}, 0),
         ({"algorithm": "cma_es", "renew": 2}, 2),
-        ({"racing": True}, 0),
+        ({"racing": True}, 1),
+        ({"racing": True, "generations": 4}, 1),
+        ({"racing": True, "generations": 4, "renew": 0}, 0),
+        ({"racing": True, "generations": 4, "estimator": "mean"}, 0),
+        ({"racing": True, "algorithm": "cma_es"}, 0),
         ({"selection": "informative"}, 0),
         ({"estimator": "full"}, 0),
     ],
@@ -94,7 +110,7 @@ def test_after_how_many_generations(changes: dict[str, Any], after: int) -> None
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"racing": True}, "a race holds its best to the incumbent"),
+        ({"racing": True, "algorithm": "ga"}, "a race holds its best to the incumbent"),
         ({"selection": "clustered"}, "clustered chooses the same items each time"),
         ({"algorithm": "natural_niches"}, "natural_niches compares candidates item by item"),
     ],

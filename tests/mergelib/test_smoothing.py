@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from mergelib import smoothing
-from mergelib.smoothing import smoothed
+
+
+def smoothed(genomes: np.ndarray, fitness: np.ndarray) -> np.ndarray:
+    """Each fitness resting on as many answers."""
+    return smoothing.smoothed(genomes, fitness, np.full(len(genomes), 30))
 
 
 def _landscape(seed: int, count: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,6 +49,17 @@ def test_failed_candidates_stay_failed_and_do_not_count() -> None:
     assert np.isnan(found[~kept]).all()
     np.testing.assert_array_equal(found[kept], smoothed(x[kept], told[kept]))
     assert np.isnan(smoothed(x, np.full_like(told, np.nan))).all()
+
+
+def test_a_score_of_few_answers_counts_for_less() -> None:
+    """Of two scores at one place the mean is drawn to the one that more answers are behind."""
+    x, true, told = _landscape(4)
+    both, wrong = np.vstack([x, x]), np.vstack([true, true + 0.3])
+    answers = np.repeat([300.0, 3.0], len(x))
+    found = smoothing.smoothed(both, wrong, answers)[: len(x)]
+    assert np.abs(found - true).mean() < 0.03
+    equal = smoothing.smoothed(both, wrong, np.full(len(both), 3.0))[: len(x)]
+    np.testing.assert_allclose((equal - true).mean(), 0.15, atol=0.02)
 
 
 def test_one_candidate_keeps_its_value() -> None:

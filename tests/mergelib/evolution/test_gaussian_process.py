@@ -24,6 +24,13 @@ def _sklearn(
     return GaussianProcessRegressor(own, alpha=0.0, optimizer=None)
 
 
+def _unequal(
+    lengths: NDArray[np.float64], variance: float, noises: NDArray[np.float64]
+) -> GaussianProcessRegressor:
+    own = ConstantKernel(variance) * RBF(lengths)
+    return GaussianProcessRegressor(own, alpha=variance * noises, optimizer=None)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_means_and_deviations_are_those_of_scikit_learn(seed: int) -> None:
     x, y = _told(seed)
@@ -36,6 +43,32 @@ def test_means_and_deviations_are_those_of_scikit_learn(seed: int) -> None:
     own = np.sqrt(posterior.deviation**2 + process.variance * process.noise)
     np.testing.assert_allclose(posterior.mean, y.mean() + mean, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(own, deviation, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_of_few_answers_are_noisier_as_in_scikit_learn(seed: int) -> None:
+    x, y = _told(seed)
+    points = np.random.default_rng(seed + 100).random((40, 4))
+    answers = np.random.default_rng(seed + 200).choice([8.0, 15.0, 30.0, 150.0], size=len(x))
+    process = fit(x, y, answers)
+    w = np.median(answers) / answers
+    z = y - process.centre
+    theirs = _unequal(process.lengths, process.variance, process.noise * w).fit(x, z)
+    mean, deviation = theirs.predict(points, return_std=True)
+    posterior = process.at(points)
+    np.testing.assert_allclose(posterior.mean, process.centre + mean, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(posterior.deviation, deviation, rtol=1e-6)
+
+    theta = np.log([*process.lengths, process.noise])
+    slope = approx_fprime(theta, lambda t: loss(t, x, z, w)[0], 1e-6)
+    np.testing.assert_allclose(loss(theta, x, z, w)[1], slope, rtol=1e-3, atol=1e-3)
+
+
+def test_as_many_answers_each_are_none_told() -> None:
+    x, y = _told(0)
+    one, other = fit(x, y), fit(x, y, np.full(len(x), 30.0))
+    np.testing.assert_array_equal(one.lengths, other.lengths)
+    np.testing.assert_array_equal(one.whitened, other.whitened)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -53,22 +86,23 @@ def test_the_loss_is_scikit_learns_likelihood_and_the_prior(seed: int) -> None:
         return float(model.log_marginal_likelihood(model.kernel_.theta) + prior)
 
     thetas = rng.normal(0.0, 0.5, size=(4, 5)) - 0.5
-    ours = [loss(theta, x, z)[0] for theta in thetas]
+    w = np.ones(len(x))
+    ours = [loss(theta, x, z, w)[0] for theta in thetas]
     np.testing.assert_allclose(np.diff(ours), -np.diff([theirs(t) for t in thetas]), rtol=1e-6)
     for theta in thetas:
-        slope = approx_fprime(theta, lambda t: loss(t, x, z)[0], 1e-6)
-        np.testing.assert_allclose(loss(theta, x, z)[1], slope, rtol=1e-3, atol=1e-3)
+        slope = approx_fprime(theta, lambda t: loss(t, x, z, w)[0], 1e-6)
+        np.testing.assert_allclose(loss(theta, x, z, w)[1], slope, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_other_process_is_likelier(seed: int) -> None:
     x, y = _told(seed, n=60)
-    z = y - y.mean()
+    z, w = y - y.mean(), np.ones(len(x))
     process = fit(x, y)
     theta = np.log([*process.lengths, process.noise])
-    best = loss(theta, x, z)[0]
+    best = loss(theta, x, z, w)[0]
     for random in np.random.default_rng(seed).normal(0.0, 0.4, size=(60, 5)):
-        assert loss(theta + random, x, z)[0] > best - 0.01
+        assert loss(theta + random, x, z, w)[0] > best - 0.01
 
 
 def test_a_gene_that_matters_little_gets_a_long_length() -> None:
