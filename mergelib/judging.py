@@ -107,7 +107,6 @@ def _judge(folder: Path, generations: int, *_states: FileState) -> Judge:
     prepared = run.table("responses/prepare.parquet")
     if generations == 0:
         return Judge(run.search, bench, banks, prepared, fits)
-    of_candidates = responses_of(run, reach(run.search, generations))
-    answered = pa.concat_tables([run.table("responses/uniform.parquet"), of_candidates])
+    answered = responses_of(run, reach(run.search, generations))
     again = recalibrated(bench, banks, fits, prepared, answered)
     return Judge(run.search, bench, again.banks, prepared, again.fits, again.names)

@@ -75,7 +75,7 @@ def recalibrated(
         banks: what `mergelib.calibration.calibrate_banks` returned.
         fits: what `mergelib.calibration.fit_intervals` returned.
         prepared: the responses that the banks were calibrated on.
-        answered: the candidates' responses, and the uniform merges'.
+        answered: the candidates' responses.
     """
     responses = pa.concat_tables([prepared, answered])
     models = list(dict.fromkeys(responses["model"].to_pylist()))

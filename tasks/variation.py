@@ -28,9 +28,9 @@ def ask(run: str, generation: int) -> list[Genome]:
 def tell(run: str, generation: int) -> None:
     """Write the state after a generation; with it the generation is finished.
 
-    An algorithm that allows for how many answers a score rests on is told of the merges before the
-    first generation too. Where the responses have changed what is known of the items, those and the
-    candidates of the generations before are told once more.
+    In a race, whose first scores rest on few answers, an algorithm that allows for that is told of
+    the merges before the first generation too. Where the responses have changed what is known of
+    the items, those and the candidates of the generations before are told once more.
     """
     folder = Run(Path(run))
     search, table = folder.search, folder.generation(generation)
@@ -42,7 +42,8 @@ def tell(run: str, generation: int) -> None:
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     traits = traits_of(algorithm.traits, folder, judge, table)
-    if traits is not None and algorithm.traits == "answers" and (again or generation == 0):
+    first = search.fitness.race is not None and (again or generation == 0)
+    if traits is not None and algorithm.traits == "answers" and first:
         merges = merges_before(folder, judge)
         genomes = [*merges.genomes, *genomes]
         fitness = np.concatenate([merges.fitness, fitness])
