@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mergelib.racing import furthest
+
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mergeflow",
@@ -49,7 +51,7 @@ def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(count, fitness, ".", color=_CANDIDATE, label="candidate, estimate")
-        best = np.fmax.accumulate(fitness)
+        best = np.fmax.accumulate(np.where(furthest(columns), fitness, np.nan))
         axes.step(count, best, where="post", color=_BEST, label="best estimate so far")
         for row in finalists:
             if row["role"] in ("finalist", "winner"):

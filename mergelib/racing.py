@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mergelib.evolution.front import ranks as front_numbers
@@ -64,6 +65,28 @@ def ranks(fitness: FloatArray) -> list[int]:
     places = np.argsort(np.argsort(-known, axis=0, kind="stable"), axis=0)
     total = places.sum(axis=1)
     return sorted(rows, key=lambda row: (int(depth[row]), int(total[row])))
+
+
+def furthest(table: pa.Table) -> NDArray[np.bool_]:
+    """Which candidates have answered the most of their generation: in a race, who got to its end.
+
+    The best of a race is sought among them, since the highest estimates of few answers are luck.
+
+    Args:
+        table: of whole generations.
+
+    Returns:
+        (candidates,), false for those that failed.
+    """
+    rows = table.select(["generation", "items", "status"]).to_pylist()
+    scored = [row for row in rows if row["status"] == "ok"]
+    most: dict[int, int] = {}
+    for row in scored:
+        most[row["generation"]] = max(row["items"], most.get(row["generation"], 0))
+    return np.array(
+        [row["status"] == "ok" and row["items"] == most[row["generation"]] for row in rows],
+        dtype=np.bool_,
+    )
 
 
 def behind(fitness: FloatArray, dropped: Sequence[int]) -> FloatArray:

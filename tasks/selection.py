@@ -1,5 +1,6 @@
 """Estimate and select: candidates on their anchor items, finalists on further ones."""
 
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from mergelib.finalists import Contender
 from mergelib.genes import Genome
 from mergelib.incumbents import with_incumbent
 from mergelib.judging import candidates_of, judge_of
+from mergelib.racing import furthest
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
 
@@ -29,7 +31,7 @@ def estimate(
     """Write the table of a generation, or of the uniform merges where it is None.
 
     Returns:
-        The highest fitness in it.
+        The highest fitness in it, of those that got to the end of a race.
 
     Raises:
         SearchError: every candidate failed; the message has their reasons.
@@ -52,7 +54,7 @@ def estimate(
         folder.write_table("uniform.parquet", table)
     else:
         folder.write_generation(generation, with_incumbent(folder, judge, table, responses))
-    return float(max(scored))
+    return float(max(itertools.compress(table["fitness"].to_pylist(), furthest(table))))
 
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)

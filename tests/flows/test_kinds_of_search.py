@@ -12,9 +12,10 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from flows.result import print_result
-from mergelib.judging import candidates_of
+from mergelib.judging import candidates_of, judge_of
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
+from mergelib.stopping import progress_of
 from tests.conftest import DATA, small_search
 from tests.flows.conftest import run_search
 from tests.flows.test_evolve import decided
@@ -208,6 +209,15 @@ def test_it_is_told_how_many_answers_a_score_rests_on(smoothing_race: Run) -> No
     # Three calibration merges on half of 40 items, and uniform merges on all anchors.
     assert sorted(merges, reverse=True)[:3] == [20, 20, 20]
     assert set(merges[3:]) == {10}
+
+
+def test_the_best_so_far_got_to_the_end_of_a_race(smoothing_race: Run) -> None:
+    best = []
+    for number in range(4):
+        (last,) = [r for r in smoothing_race.generation(number).to_pylist() if r["items"] == 10]
+        best.append(last["fitness"])
+    reached = progress_of(smoothing_race, judge_of(smoothing_race, 0))
+    np.testing.assert_allclose(reached, np.maximum.accumulate(best))
 
 
 def test_such_a_race_goes_on_as_if_it_had_not_stopped(smoothing_race: Run, tmp_path: Path) -> None:

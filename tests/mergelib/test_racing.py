@@ -1,9 +1,10 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergelib.racing import behind, ranks, rung_sizes, survivors
+from mergelib.racing import behind, furthest, ranks, rung_sizes, survivors
 from mergelib.sections.fitness import Racing
 
 NAN = float("nan")
@@ -46,6 +47,22 @@ def test_trade_offs_go_on_before_what_they_dominate():
     fitness = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [NAN, 1.0], [0.05, 0.05]])
     assert ranks(fitness)[:2] in ([1, 2], [2, 1])
     assert ranks(fitness)[2:] == [0, 4, 3]
+
+
+def test_who_got_to_the_end_of_each_generations_race():
+    rows = [
+        (0, 7, "ok"),
+        (0, 30, "ok"),
+        (0, 45, "failed"),
+        (1, 15, "ok"),
+        (1, 15, "ok"),
+        (1, 7, "ok"),
+    ]
+    table = pa.table(
+        dict(zip(("generation", "items", "status"), zip(*rows, strict=True), strict=True))
+    )
+    assert furthest(table).tolist() == [False, True, False, True, True, False]
+    assert furthest(table.slice(2, 1)).tolist() == [False]
 
 
 def test_who_was_dropped_is_not_ahead_of_those_who_went_on():
