@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mergelib.racing import furthest
+from mergelib.racing import comparable
+from mergelib.search import Search
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -33,10 +34,13 @@ _CANDIDATE, _BEST, _WINNER, _PARENT, _UNIFORM = (
 )
 
 
-def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str, Any]]) -> str:
+def convergence(
+    search: Search, generations: Sequence[pa.Table], finalists: Sequence[Mapping[str, Any]]
+) -> str:
     """Candidates' estimates over the search, and what came out on fresh items.
 
     Args:
+        search: the search.
         generations: the tables of all generations, one objective.
         finalists: rows of finalists.parquet.
 
@@ -51,7 +55,7 @@ def convergence(generations: Sequence[pa.Table], finalists: Sequence[Mapping[str
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(count, fitness, ".", color=_CANDIDATE, label="candidate, estimate")
-        best = np.fmax.accumulate(np.where(furthest(columns), fitness, np.nan))
+        best = np.fmax.accumulate(np.where(comparable(search, columns), fitness, np.nan))
         axes.step(count, best, where="post", color=_BEST, label="best estimate so far")
         for row in finalists:
             if row["role"] in ("finalist", "winner"):

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mergelib.evolution.front import ranks as front_numbers
+from mergelib.search import Search
 from mergelib.sections.fitness import Racing
 
 FloatArray = NDArray[np.float64]
@@ -67,12 +68,14 @@ def ranks(fitness: FloatArray) -> list[int]:
     return sorted(rows, key=lambda row: (int(depth[row]), int(total[row])))
 
 
-def furthest(table: pa.Table) -> NDArray[np.bool_]:
-    """Which candidates have answered the most of their generation: in a race, who got to its end.
+def comparable(search: Search, table: pa.Table) -> NDArray[np.bool_]:
+    """Among which candidates the best may be sought: in a race, those that got to its end.
 
-    The best of a race is sought among them, since the highest estimates of few answers are luck.
+    The highest estimates of few answers are luck. Where a race ranks, all are comparable, since who
+    was dropped is not ahead of the others.
 
     Args:
+        search: the search.
         table: of whole generations.
 
     Returns:
@@ -80,6 +83,8 @@ def furthest(table: pa.Table) -> NDArray[np.bool_]:
     """
     rows = table.select(["generation", "items", "status"]).to_pylist()
     scored = [row for row in rows if row["status"] == "ok"]
+    if search.fitness.race is None or search.ranks_racers:
+        return np.array([row["status"] == "ok" for row in rows], dtype=np.bool_)
     most: dict[int, int] = {}
     for row in scored:
         most[row["generation"]] = max(row["items"], most.get(row["generation"], 0))

@@ -164,7 +164,7 @@ class Result:
         tables = [candidates_of(self.run)]
         if self.run.search.front:
             return trade_offs(tables, self.rows, self.names)
-        return convergence(tables, self._weighted_rows())
+        return convergence(self.run.search, tables, self._weighted_rows())
 
     def _weighted_rows(self) -> list[dict[str, Any]]:
         """A row for each model with the weighted means over the objectives of score and ends."""

@@ -170,14 +170,16 @@ class Search(Section):
             return self.fitness.renew
         evolution = self.evolution
         many = evolution.population * evolution.generations >= MANY_CANDIDATES
-        racing = self.fitness.race is not None and self.learns_items
+        one_ability = self.fitness.calibration.dimensions == 1
+        racing = self.fitness.race is not None and self.learns_items and one_ability
         able = ALGORITHMS[evolution.algorithm].smooths and self._same_items_throughout is None
         return int((many or racing) and able)
 
     @property
     def learns_items(self) -> bool:
         """Whether candidates' answers may calibrate the items, if not all answer the same ones."""
-        own = self.fitness.estimator == "parent_irt" and self.fitness.calibration.source == "self"
+        fitness = self.fitness
+        own = fitness.estimator == "parent_irt" and fitness.calibration.source == "self"
         return own and ALGORITHMS[self.evolution.algorithm].smooths
 
     @property

@@ -11,7 +11,7 @@ from mergelib.files import FileState, file_state
 from mergelib.fitness import Judge
 from mergelib.judging import judge_of
 from mergelib.ledger import is_reported
-from mergelib.racing import furthest
+from mergelib.racing import comparable
 from mergelib.runs import Run
 
 
@@ -60,8 +60,8 @@ def progress_of(run: Run, judge: Judge) -> NDArray[np.float64]:
 
     Returns:
         (generations,), never falling: the highest fitness; of a front the share of the space of
-        scores that it dominates (the hypervolume with reference 0). Of a race those that got to its
-        end count.
+        scores that it dominates (the hypervolume with reference 0). Of a race `comparable`
+        candidates count.
     """
     front = judge.goals.front
     key = (run.folder, file_state(run.path("state/0000.json")))
@@ -69,7 +69,7 @@ def progress_of(run: Run, judge: Judge) -> NDArray[np.float64]:
     best, told = list(before.best), before.told
     for number in range(len(best), run.finished_generations()):
         table = run.generation(number)
-        told = np.vstack([told, judge.told(table)[furthest(table)]])
+        told = np.vstack([told, judge.told(table)[comparable(run.search, table)]])
         told = told[non_dominated(told)]
         best.append(hypervolume(told, [0.0] * told.shape[1]) if front else float(told.max()))
     _so_far.clear()

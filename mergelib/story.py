@@ -22,6 +22,7 @@ from mergelib.intervals import mean_score
 from mergelib.judging import candidates_of, judge_of
 from mergelib.ledger import account, spent_by
 from mergelib.pictures import convergence, growth, trade_offs
+from mergelib.racing import comparable
 from mergelib.report import percent
 from mergelib.runs import Run
 from mergelib.smoothing import smoothed
@@ -124,7 +125,8 @@ class Story:
             return []
         table = self._all
         fitness = self._judge.told(table)
-        scored = np.flatnonzero(~np.isnan(fitness).any(axis=1))
+        able = comparable(self.run.search, table) & ~np.isnan(fitness).any(axis=1)
+        scored = np.flatnonzero(able)
         members = scored[non_dominated(fitness[scored])]
         rows = {row["individual"]: row for row in table.take(pa.array(members)).to_pylist()}
         ordered = sorted(rows.values(), key=lambda row: -row[f"estimate_{self._names[0]}"])
@@ -195,7 +197,8 @@ class Story:
             return ""
         if not self._judge.goals.front:
             shown = self._parents if len(self._names) == 1 else []
-            return picture_in_markdown("Candidates' estimates", convergence([self._all], shown))
+            picture = convergence(self.run.search, [self._all], shown)
+            return picture_in_markdown("Candidates' estimates", picture)
         trade = trade_offs([self._all], self._parents, self._names)
         grown = growth(progress_of(self.run, self._judge).tolist())
         return (

@@ -13,7 +13,7 @@ from mergelib.finalists import Contender
 from mergelib.genes import Genome
 from mergelib.incumbents import with_incumbent
 from mergelib.judging import candidates_of, judge_of
-from mergelib.racing import furthest
+from mergelib.racing import comparable
 from mergelib.runs import Run
 from mergelib.tables import Answered, responses_table
 
@@ -54,7 +54,8 @@ def estimate(
         folder.write_table("uniform.parquet", table)
     else:
         folder.write_generation(generation, with_incumbent(folder, judge, table, responses))
-    return float(max(itertools.compress(table["fitness"].to_pylist(), furthest(table))))
+    fitness = table["fitness"].to_pylist()
+    return float(max(itertools.compress(fitness, comparable(folder.search, table))))
 
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)

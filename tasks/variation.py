@@ -45,8 +45,12 @@ def tell(run: str, generation: int) -> None:
     first = search.fitness.race is not None and (again or generation == 0)
     if traits is not None and algorithm.traits == "answers" and first:
         merges = merges_before(folder, judge)
-        genomes = [*merges.genomes, *genomes]
-        fitness = np.concatenate([merges.fitness, fitness])
-        traits = np.concatenate([merges.answers, traits])
+        # A merge that was asked again in the race may have been dropped before it had answered all.
+        known = {tuple(g): n for g, n in zip(merges.genomes, merges.answers[:, 0], strict=True)}
+        asked = zip(genomes, traits[:, 0], strict=True)
+        rows = [row for row, (g, n) in enumerate(asked) if n >= known.get(tuple(g), 0.0)]
+        genomes = [*merges.genomes, *(genomes[row] for row in rows)]
+        fitness = np.concatenate([merges.fitness, fitness[rows]])
+        traits = np.concatenate([merges.answers, traits[rows]])
     after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)
     folder.write_state(generation, after, spent_by(folder))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from mergelib.errors import InputError
 from mergelib.evolution.front import non_dominated
 from mergelib.evolution.gaussian_process import FloatArray, Process, fit
 from mergelib.evolution.population import Genome, State, begin, design, scored
@@ -75,13 +76,19 @@ def _chosen(state: State) -> list[Genome]:
     x = np.array([one["genome"] for one in state["told"]])
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
+    if any("answers" not in one for one in state["told"]):
+        raise InputError(
+            "the search was begun by an earlier version of mergeflow, which this one cannot go on "
+            "with; give it another name, or another --store"
+        )
     answers = np.array([one["answers"] for one in state["told"]])
     processes = [fit(x, column, answers) for column in y.T]
     pending = np.array(state.get("pending", [])).reshape(-1, x.shape[1])
-    points = _pool(processes, y, rng, max(POOL, 4 * state["population"]))
+    leaders = _leaders(processes, y, answers)
+    points = _pool(processes, leaders, rng, max(POOL, 4 * state["population"]))
     pool = np.concatenate([pending, points])
     posteriors = [process.at(pool) for process in processes]
-    reference = _reference(y)
+    reference = _reference(y[~_few(answers)])
     free = np.ones(len(pool), dtype=np.bool_)
 
     def take(row: int) -> None:
@@ -132,7 +139,8 @@ def tell(
     half = remembered(state["population"]) // 2
     if len(kept) > 2 * half:
         older, newest = kept[:-half], kept[-half:]
-        best = set(_leading(np.array([one["fitness"] for one in older]))[:half])
+        y, rest_on = (np.array([one[n] for one in older]) for n in ("fitness", "answers"))
+        best = set(_leading(y, rest_on)[:half])
         kept = [one for row, one in enumerate(older) if row in best] + newest
     return {**state, "generation": state["generation"] + 1, "told": kept}
 
@@ -181,30 +189,43 @@ def scalarised(y: FloatArray, reference: FloatArray, direction: FloatArray) -> F
     return worth
 
 
-def _leading(y: FloatArray) -> list[int]:
-    """All rows, (n, k), by how many dominate them and then by their mean."""
+def _few(answers: FloatArray) -> NDArray[np.bool_]:
+    """Whose scores rest on so few answers that the highest of them are luck, (n,)."""
+    few: NDArray[np.bool_] = answers < np.median(answers)
+    return few
+
+
+def _leading(y: FloatArray, answers: FloatArray) -> list[int]:
+    """All rows, (n, k), by how many dominate them and then by their mean; of few answers last."""
     dominated = (y[None] >= y[:, None]).all(axis=2) & (y[None] > y[:, None]).any(axis=2)
-    order: list[int] = np.lexsort((-y.mean(axis=1), dominated.sum(axis=1))).tolist()
+    keys = (-y.mean(axis=1), dominated.sum(axis=1), _few(answers))
+    order: list[int] = np.lexsort(keys).tolist()
     return order
 
 
-def _leaders(y: FloatArray) -> list[int]:
-    return _leading(y)[: max(LEADERS, int(non_dominated(y).sum()))]
+def _leaders(processes: Sequence[Process], y: FloatArray, answers: FloatArray) -> FloatArray:
+    """The best genomes by their scores, and by what the processes make of these."""
+    x = processes[0].x
+    smooth = np.stack([process.at(x).mean for process in processes], axis=1)
+
+    def best(values: FloatArray, of: FloatArray) -> list[int]:
+        many = values[~_few(of)]
+        return _leading(values, of)[: max(LEADERS, int(non_dominated(many).sum()))]
+
+    leaders: FloatArray = x[[*best(y, answers), *best(smooth, np.ones(len(x)))]]
+    return leaders
 
 
 def _pool(
-    processes: Sequence[Process], y: FloatArray, rng: np.random.Generator, count: int
+    processes: Sequence[Process], leaders: FloatArray, rng: np.random.Generator, count: int
 ) -> FloatArray:
     """Points to choose from, (count, d): some anywhere, the others around leaders."""
-    x = processes[0].x
-    smooth = np.stack([process.at(x).mean for process in processes], axis=1)
-    leaders = x[[*_leaders(y), *_leaders(smooth)]]
     anywhere = int(count * ANYWHERE)
     near = leaders[rng.integers(len(leaders), size=count - anywhere)]
     logs = np.mean([np.log(process.lengths) for process in processes], axis=0)
     steps = rng.choice(STEPS, size=(len(near), 1)) * np.exp((logs - logs.mean()) / 2)
     near = np.clip(near + steps * rng.standard_normal(near.shape), 0.0, 1.0)
-    return np.concatenate([rng.random((anywhere, x.shape[1])), near])
+    return np.concatenate([rng.random((anywhere, leaders.shape[1])), near])
 
 
 def _reference(y: FloatArray) -> FloatArray:

@@ -84,12 +84,13 @@ class Fitness(Section):
     renew: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="After how many generations other anchor items are asked, 0 for never; auto: "
-        "after each one in a search of 200 candidates and more by an algorithm that smooths",
+        "after each one, by an algorithm that smooths, in a race and in a search of 200 "
+        "candidates and more",
     )
     racing: RacingOrNot = Field(
         False,
-        description="true: only the better half of a generation goes on to further items, and the "
-        "best are asked once more; or {rungs, keep}",
+        description="true: only the better half of a generation goes on to further items; or "
+        "{rungs, keep}",
     )
 
     @property

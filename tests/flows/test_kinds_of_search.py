@@ -199,7 +199,13 @@ def test_an_algorithm_that_smooths_races_on_other_items_each_generation(
 def test_it_is_told_how_many_answers_a_score_rests_on(smoothing_race: Run) -> None:
     rows = candidates_of(smoothing_race).to_pylist()
     told = {tuple(one["genome"]): one for one in smoothing_race.state(3)["told"]}
-    candidates = {tuple(row["genome"]): row for row in rows}
+    uniform = smoothing_race.table("uniform.parquet")["genome"].to_pylist()
+    answered_before = set(map(tuple, uniform))
+    for genome in answered_before:
+        # Whatever became of it in the race, it has answered all anchors.
+        assert told[genome]["answers"] == 10
+    candidates = {tuple(r["genome"]): r for r in rows if tuple(r["genome"]) not in answered_before}
+    assert len(candidates) < len(rows)
     assert {told[genome]["answers"] for genome in candidates} == {2, 5, 10}
     for genome, row in candidates.items():
         # Not held to be behind those that went on: their scores are what they are.
@@ -209,6 +215,18 @@ def test_it_is_told_how_many_answers_a_score_rests_on(smoothing_race: Run) -> No
     # Three calibration merges on half of 40 items, and uniform merges on all anchors.
     assert sorted(merges, reverse=True)[:3] == [20, 20, 20]
     assert set(merges[3:]) == {10}
+
+
+def test_the_report_says_how_it_raced(smoothing_race: Run, raced: Run) -> None:
+    smooth, ranked = (
+        " ".join(run.path("report.html").read_text().split()) for run in (smoothing_race, raced)
+    )
+    held = "who was ahead of the best so far was held to it on further items"
+    assert "raced over 10 items of a benchmark in 3 rungs" in smooth
+    assert "The items were other ones in each generation, chosen by" in smooth
+    assert held not in smooth
+    assert held in ranked
+    assert "The items were chosen by" in ranked
 
 
 def test_the_best_so_far_got_to_the_end_of_a_race(smoothing_race: Run) -> None:

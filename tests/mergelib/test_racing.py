@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergelib.racing import behind, furthest, ranks, rung_sizes, survivors
+from mergelib.racing import behind, comparable, ranks, rung_sizes, survivors
+from mergelib.search import parse_search
 from mergelib.sections.fitness import Racing
+from tests.conftest import small_search
 
 NAN = float("nan")
 
@@ -49,7 +51,7 @@ def test_trade_offs_go_on_before_what_they_dominate():
     assert ranks(fitness)[2:] == [0, 4, 3]
 
 
-def test_who_got_to_the_end_of_each_generations_race():
+def test_the_best_is_sought_among_those_that_got_to_the_end_of_a_race():
     rows = [
         (0, 7, "ok"),
         (0, 30, "ok"),
@@ -61,8 +63,18 @@ def test_who_got_to_the_end_of_each_generations_race():
     table = pa.table(
         dict(zip(("generation", "items", "status"), zip(*rows, strict=True), strict=True))
     )
-    assert furthest(table).tolist() == [False, True, False, True, True, False]
-    assert furthest(table.slice(2, 1)).tolist() == [False]
+    race, ranked = _search("bayesian", racing=True), _search("ga", racing=True)
+    assert comparable(race, table).tolist() == [False, True, False, True, True, False]
+    assert comparable(race, table.slice(2, 1)).tolist() == [False]
+    for search in (ranked, _search("bayesian")):
+        assert comparable(search, table).tolist() == [True, True, False, True, True, True]
+
+
+def _search(algorithm, **fitness):
+    content = small_search()
+    content["evolution"] |= {"algorithm": algorithm}
+    content["fitness"] |= fitness
+    return parse_search(content, "search.yaml")
 
 
 def test_who_was_dropped_is_not_ahead_of_those_who_went_on():

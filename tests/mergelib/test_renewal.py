@@ -95,6 +95,7 @@ def test_in_a_race_they_are_asked_rung_by_rung(selection: str, context: Selectio
         ({"racing": True, "generations": 4}, 1),
         ({"racing": True, "generations": 4, "renew": 0}, 0),
         ({"racing": True, "generations": 4, "estimator": "mean"}, 0),
+        ({"racing": True, "generations": 4, "calibration": {"dimensions": 2}}, 0),
         ({"racing": True, "algorithm": "cma_es"}, 0),
         ({"selection": "informative"}, 0),
         ({"estimator": "full"}, 0),
