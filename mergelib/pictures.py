@@ -55,8 +55,12 @@ def convergence(
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots()
         axes.plot(count, fitness, ".", color=_CANDIDATE, label="candidate, estimate")
-        best = np.fmax.accumulate(np.where(comparable(search, columns), fitness, np.nan))
-        axes.step(count, best, where="post", color=_BEST, label="best estimate so far")
+        able = comparable(search, columns)
+        best = np.fmax.accumulate(np.where(able, fitness, np.nan))
+        whose = "best estimate so far"
+        if (~np.isnan(fitness) & ~able).any():
+            whose = "best of whole races"
+        axes.step(count, best, where="post", color=_BEST, label=whose)
         for row in finalists:
             if row["role"] in ("finalist", "winner"):
                 _with_interval(axes, 1.04 * len(fitness), row)
