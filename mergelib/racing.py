@@ -81,17 +81,15 @@ def comparable(search: Search, table: pa.Table) -> NDArray[np.bool_]:
     Returns:
         (candidates,), false for those that failed.
     """
-    rows = table.select(["generation", "items", "status"]).to_pylist()
-    scored = [row for row in rows if row["status"] == "ok"]
+    scored = np.array([status == "ok" for status in table["status"].to_pylist()], dtype=np.bool_)
     if search.fitness.race is None or search.ranks_racers:
-        return np.array([row["status"] == "ok" for row in rows], dtype=np.bool_)
-    most: dict[int, int] = {}
-    for row in scored:
-        most[row["generation"]] = max(row["items"], most.get(row["generation"], 0))
-    return np.array(
-        [row["status"] == "ok" and row["items"] == most[row["generation"]] for row in rows],
-        dtype=np.bool_,
-    )
+        return scored
+    generation, items = (np.array(table[name].to_pylist()) for name in ("generation", "items"))
+    furthest = np.zeros(len(scored), dtype=np.bool_)
+    for number in np.unique(generation[scored]):
+        racers = scored & (generation == number)
+        furthest |= racers & (items == items[racers].max())
+    return furthest
 
 
 def behind(fitness: FloatArray, dropped: Sequence[int]) -> FloatArray:

@@ -42,8 +42,8 @@ def tell(run: str, generation: int) -> None:
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     traits = traits_of(algorithm.traits, folder, judge, table)
-    first = search.fitness.race is not None and (again or generation == 0)
-    if traits is not None and algorithm.traits == "answers" and first:
+    of_merges = search.fitness.race is not None and (again or generation == 0)
+    if of_merges and traits is not None and algorithm.traits == "answers":
         merges = merges_before(folder, judge)
         # A merge that was asked again in the race may have been dropped before it had answered all.
         known = {tuple(g): n for g, n in zip(merges.genomes, merges.answers[:, 0], strict=True)}

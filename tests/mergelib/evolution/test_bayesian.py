@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mergelib.errors import InputError
 from mergelib.evolution import bayesian
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.evolution.front import hypervolume, non_dominated
@@ -166,3 +167,18 @@ def _after(generations: int) -> State:
         genomes = bayesian.ask(state)
         state = bayesian.tell(state, genomes, _sphere(genomes))
     return state
+
+
+def test_a_state_of_an_earlier_version_is_refused_in_a_line() -> None:
+    state = _after(2)
+    for one in state["told"]:
+        del one["answers"]
+    with pytest.raises(InputError, match="earlier version of mergeflow.*another name"):
+        bayesian.ask(state)
+
+
+def test_the_luck_of_few_answers_leads_nobody() -> None:
+    """Neither are its neighbours tried, nor is it remembered for being the best."""
+    y, answers = np.array([[0.9], [0.5], [0.6], [0.4]]), np.array([7.0, 30.0, 30.0, 30.0])
+    assert bayesian._leading(y, answers) == [2, 1, 3, 0]
+    assert bayesian._leading(y, np.full(4, 30.0)) == [0, 2, 1, 3]
