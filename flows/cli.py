@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 what the user gave is at fault; 130 interrupted; 1 anything else.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -229,3 +230,8 @@ def main() -> None:
     except MergeflowError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == 130:
+            # Threads and exit handlers that were cut short as well would print their traces.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        raise

@@ -31,6 +31,7 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
     # The command says itself what went wrong; Prefect would print each error twice, with traces.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_INTERNAL_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "TOKENIZERS_PARALLELISM": "false",
     # Idle threads that spin take the second core from the search's other processes.
