@@ -19,7 +19,7 @@ from mergelib.evolution.front import hypervolume, non_dominated, spread
 from mergelib.fitness import Judge
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference
-from mergelib.smoothing import smoothed
+from mergelib.smoothing import smoothed, worth_a_look
 from mergelib.tables import response_matrix
 from mergelib.workbench import Workbench
 
@@ -99,10 +99,11 @@ def best_of(
             is not for races that rank, in which who was dropped has not the fitness of an estimate.
 
     Returns:
-        For one best model the highest fitness first, the incumbent of a race before all others; for
-        a front a well-spread choice of it, then of the front without it, and so on, since estimates
-        are too coarse to tell neighbours apart. Of equal ones the latest: a search's later
-        candidates are better.
+        For one best model the highest fitness first, then the next highest, the incumbent of a race
+        before all others; if smoothed, then whoever may be better than those before. For a front a
+        well-spread choice of it, then of the front without it, and so on, since estimates are too
+        coarse to tell neighbours apart. Of equal ones the latest: a search's later candidates are
+        better.
 
     Raises:
         SearchError: no candidate has been scored.
@@ -118,14 +119,16 @@ def best_of(
     rows = list(by_model.values())
     of_rows = pa.Table.from_pylist(rows, schema=table.schema)
     fitness = judge.told(of_rows)
+    latest = next((row["individual"] for row in latest_first if row["incumbent"]), None)
     if smooth:
-        # Oldest first.
-        genomes, items = (np.array(of_rows[n].to_pylist())[::-1] for n in ("genome", "items"))
-        fitness = smoothed(genomes, fitness[::-1], items)[::-1]
+        # Oldest first, as all that smooths has it.
+        x, items = (np.array(of_rows[name].to_pylist())[::-1] for name in ("genome", "items"))
+        y = fitness[::-1]
     if judge.goals.front:
-        chosen = _front_after_front(fitness, count)
+        chosen = _front_after_front(smoothed(x, y, items)[::-1] if smooth else fitness, count)
+    elif smooth:
+        chosen = [len(rows) - 1 - row for row in worth_a_look(x, y, items, count)]
     else:
-        latest = next((row["individual"] for row in latest_first if row["incumbent"]), None)
         others = [row["individual"] != latest for row in rows]
         chosen = np.lexsort((-fitness[:, 0], others))[:count].tolist()
     names = judge.goals.names

@@ -39,6 +39,9 @@ _ROUNDED = 16
 """Lengths and noise are kept to sixteenths of a natural logarithm, so that the rounding errors of
 another machine hardly ever change a search."""
 
+_JITTER = 1e-8
+"""Added to variances of which a matrix's root is taken, which points next to each other need."""
+
 _TINY = 1e-12
 """Where a variance is no larger, rounding is all that is left of it."""
 
@@ -77,6 +80,14 @@ class Posterior:
     def deviation(self) -> FloatArray:
         """(m,), in the units of the fitness."""
         return self.scale * np.sqrt(self.variance)
+
+    def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
+        """Draw what the points may be worth, jointly and without noise: (m, count)."""
+        covariance = kernel(self.scaled, self.scaled) - self.whitened.T @ self.whitened
+        root = _factor(covariance, np.full(len(covariance), _JITTER))
+        normal = rng.standard_normal((len(covariance), count))
+        drawn: FloatArray = self.mean[:, None] + self.scale * (root @ normal)
+        return drawn
 
     def assuming(self, row: int) -> "Posterior":
         """The posterior once a point is asked whose answer is its mean.

@@ -85,6 +85,22 @@ def test_the_best_estimates_are_chosen_once_each_and_the_latest_of_equals() -> N
         best_of(_candidates(("y", None, None)), _judge("a"), 3, "finalist")
 
 
+def test_smoothed_neighbours_of_the_first_make_room_for_others() -> None:
+    rng = np.random.default_rng(0)
+    places = np.concatenate([np.linspace(0, 1, 11), np.full(20, 0.2) + 0.001 * np.arange(20)])
+    bumps = 0.6 * np.exp(-20 * (places - 0.2) ** 2) + 0.58 * np.exp(-20 * (places - 0.8) ** 2)
+    told = bumps + 0.05 * rng.standard_normal(len(places))
+    rows = [(f"{n} at {x:.1f}", a, x) for n, (x, a) in enumerate(zip(places, told, strict=True))]
+    rows.insert(5, ("failed", None, 0.5))
+    table = _candidates(*((name, a, 0) for name, a, _ in rows))
+    table = table.append_column("genome", pa.array([[x] for *_, x in rows]))
+    chosen = best_of(table, _judge("a"), 4, "finalist", smooth=True)
+    assert chosen[0].model.endswith("at 0.2")
+    assert any(c.model.endswith(("at 0.7", "at 0.8", "at 0.9")) for c in chosen)
+    estimates = {name: a for name, a, _ in rows}
+    assert [c.estimates["a"] for c in chosen] == [estimates[c.model] for c in chosen]
+
+
 def test_the_incumbent_of_a_race_comes_first() -> None:
     table = _candidates(("w", 0.9, 0), ("x", 0.5, 0), ("y", 0.7, 0), incumbent="x")
     assert [c.model for c in best_of(table, _judge("a"), 2, "finalist")] == ["x", "w"]

@@ -71,3 +71,60 @@ def test_of_many_candidates_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(smoothing, "FITTED", 100)
     error = np.abs(smoothed(x, told) - true).mean()
     assert error < 0.85 * np.abs(told - true).mean()
+
+
+def _crowded(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A draw of a process, half of whose candidates lie next to the best that the others found."""
+    rng = np.random.default_rng(seed)
+    waves, phases, heights = (
+        rng.standard_normal((300, 3)),
+        rng.random(300),
+        rng.standard_normal(300),
+    )
+
+    def true(x: np.ndarray) -> np.ndarray:
+        values: np.ndarray = np.cos(2 * x @ waves.T + 2 * np.pi * phases) @ heights / np.sqrt(150)
+        return values
+
+    def told(x: np.ndarray) -> np.ndarray:
+        return (true(x) + 0.5 * rng.standard_normal(len(x)))[:, None]
+
+    first = rng.random((40, 3))
+    y = told(first)
+    best = first[np.argmax(smoothed(first, y)[:, 0])]
+    crowd = np.clip(best + 0.01 * rng.standard_normal((40, 3)), 0, 1)
+    x = np.vstack([first, crowd])
+    return x, true(x), np.vstack([y, told(crowd)])
+
+
+def test_a_closer_look_goes_to_others_than_the_neighbours_of_the_first() -> None:
+    highest, best, elsewhere = [], [], []
+    for seed in range(60):
+        x, true, told = _crowded(seed)
+        means = smoothed(x, told)[:, 0]
+        chosen = smoothing.worth_a_look(x, told, np.full(len(x), 30.0), 5)
+        assert chosen[0] == np.argmax(means)
+        assert len(set(chosen)) == 5
+        highest.append(true[np.argsort(-means)[:5]].max())
+        best.append(true[chosen].max())
+        elsewhere.append((np.array(chosen) < 40).sum())
+    gains = np.array(best) - highest
+    assert gains.mean() > 2 * gains.std() / np.sqrt(len(gains))
+    assert np.mean(elsewhere) > 2
+
+
+def test_a_closer_look_at_few_or_failed_candidates() -> None:
+    x, _, told = _landscape(6, count=10)
+    y, answers = told[:, :1].copy(), np.full(10, 30.0)
+    y[[0, 9]] = np.nan
+    assert sorted(smoothing.worth_a_look(x, y, answers, 20)) == list(range(1, 9))
+    assert smoothing.worth_a_look(x, np.full_like(y, np.nan), answers, 5) == []
+    same = np.full_like(y, 0.5)
+    assert smoothing.worth_a_look(np.tile(x[:1], (10, 1)), same, answers, 1) == [9]
+
+
+def test_a_closer_look_is_had_among_the_best_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, told = _landscape(7)
+    monkeypatch.setattr(smoothing, "DRAWN", 10)
+    chosen = smoothing.worth_a_look(x, told[:, :1], np.full(len(x), 30.0), 5)
+    assert set(chosen) <= set(np.argsort(-smoothed(x, told[:, :1])[:, 0])[:10])

@@ -138,6 +138,23 @@ def test_assuming_a_point_is_a_refit_with_its_mean_as_the_answer() -> None:
         posterior = assumed
 
 
+def test_draws_have_the_posteriors_mean_and_covariance() -> None:
+    x, y = _told(2)
+    points = np.vstack([x[:2], np.random.default_rng(3).random((4, 4)), np.full((2, 4), 0.5)])
+    process = fit(x, y)
+    posterior = process.at(points)
+    drawn = posterior.draws(200_000, np.random.default_rng(0))
+    own, across = (points / process.lengths, x / process.lengths)
+    K = kernel(across, across) + process.noise * np.eye(len(x))
+    with_told = kernel(own, across)
+    covariance = kernel(own, own) - with_told @ np.linalg.solve(K, with_told.T)
+    np.testing.assert_allclose(drawn.mean(axis=1), posterior.mean, atol=0.01 * posterior.scale)
+    np.testing.assert_allclose(
+        np.cov(drawn), process.variance * covariance, atol=0.02 * process.variance
+    )
+    np.testing.assert_allclose(drawn[-1], drawn[-2], atol=1e-3 * posterior.scale)
+
+
 @pytest.mark.parametrize("scores", [[0.4], [0.4] * 6, [0.4, 0.4, 0.9]])
 def test_few_or_equal_scores_give_finite_numbers(scores: list[float]) -> None:
     x = np.random.default_rng(0).random((len(scores), 3))
