@@ -1,14 +1,15 @@
 """The end of a search: who is re-scored, who wins, and what is said of each model.
 
-Estimates on anchor items choose the finalists, and further items of the search pool decide between
-them. With one objective they choose the winner, so that its score on the fresh items is no maximum
-over draws. With several they choose the better half, and the front is taken on the fresh items,
-over what is left, endpoints and base together.
+Estimates on anchor items choose who may win, and further items of the search pool decide between
+them. With one objective they choose the winner, in rounds, so that its score on the fresh items is
+no maximum over draws. With several they choose the better half, and the front is taken on the fresh
+items, over what is left, endpoints and base together.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -157,12 +158,53 @@ def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
     return chosen
 
 
-def decide(contenders: Sequence[Contender], responses: pa.Table, judge: Judge) -> Contender:
-    """The contender with the highest fitness on the deciding items; of equals the first."""
+class Round(NamedTuple):
+    """A round of the decision between candidates of one objective.
+
+    Attributes:
+        contenders: how many are left in it.
+        items: how many items they have answered in the end.
+    """
+
+    contenders: int
+    items: int
+
+
+def rounds(finalists: int, items: int) -> list[Round]:
+    """Successive halving, for about as many answers as if the finalists alone answered all items.
+
+    Twice as many begin, on a quarter of the items: the finalists are the better half of them. The
+    better half of those answers the second half of the items too (Karnin, Koren and Somekh 2013,
+    "Almost optimal exploration in multi-armed bandits").
+
+    Args:
+        finalists: how many are to be left after the first round.
+        items: how many the last round has.
+    """
+    return [
+        Round(2 * finalists, math.ceil(items / 4)),
+        Round(finalists, math.ceil(items / 2)),
+        Round(math.ceil(finalists / 2), items),
+    ]
+
+
+def leaders(contenders: Sequence[Contender], responses: pa.Table, judge: Judge) -> list[Contender]:
+    """The contenders that could be scored, the highest fitness first; of equals as they were.
+
+    Args:
+        contenders: whom to order.
+        responses: of all of them to the same items; other models' answers to these items may be
+            among them.
+        judge: the search's judge.
+
+    Raises:
+        SearchError: none could be scored.
+    """
     fitness = judge.of_means(_scores(contenders, responses, judge.goals.names))[:, 0]
     if np.isnan(fitness).all():
         raise SearchError("no finalist could be scored on the deciding items; see responses/")
-    return contenders[int(np.nanargmax(fitness))]
+    order = np.argsort(-fitness, kind="stable")
+    return [contenders[row] for row in order if not np.isnan(fitness[row])]
 
 
 def better_half(contenders: Sequence[Contender], fitness: NDArray[np.float64]) -> list[Contender]:

@@ -55,11 +55,15 @@ class Search(Section):
     finalists: int = Field(
         5,
         ge=1,
-        description="Candidates that answer the deciding items at the end; of several objectives' "
-        "the better half goes on to the fresh items",
+        description="Candidates that answer the fresh items at the end: the better half of twice "
+        "as many on a quarter of the deciding items; of several objectives' all answer these, and "
+        "the better half goes on",
     )
     deciding_items: int = Field(
-        200, ge=1, description="Further items of the search pool that decide between finalists"
+        200,
+        ge=1,
+        description="Further items of the search pool that decide between finalists, for one best "
+        "model in three rounds of fewer and fewer of them",
     )
     compute: Compute = Field(Compute(), description="Where and how models are merged and answer")
     allow_test_sets: bool = Field(

@@ -74,7 +74,9 @@ def worth_a_look(
         mean = process.at(genomes[scored]).mean
         scored = scored[np.sort(np.argsort(-mean, kind="stable")[:DRAWN])]
         posterior = process.at(genomes[scored])
-        worth = posterior.draws(DRAWS, generator(0, 0, "worth a look"))
+        worth = posterior.mean[:, None]
+        if count > 1:
+            worth = posterior.draws(DRAWS, generator(0, 0, "worth a look"))
     chosen = [int(np.argmax(posterior.mean))]
     best = worth[chosen[0]]
     while len(chosen) < min(count, len(scored)):

@@ -102,11 +102,13 @@ class Story:
 
     @property
     def population(self) -> list[Row]:
-        """The last generation's candidates, the best first."""
+        """The last generation's candidates, the best first; in a race, those that got further."""
         if not self._generations:
             return []
         rows = self._generations[-1].to_pylist()
-        rows.sort(key=lambda row: -np.inf if row["fitness"] is None else row["fitness"])
+        rows.sort(
+            key=lambda row: (-1, 0.0) if row["fitness"] is None else (row["items"], row["fitness"])
+        )
         return [
             {
                 "candidate": row["individual"][:_SHORT],

@@ -59,10 +59,10 @@ def estimate(
 
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)
-def choose_finalists(run: str) -> list[Contender]:
+def choose_finalists(run: str, count: int) -> list[Contender]:
     """The best candidates of all generations, by their estimates; smoothed unless a race ranked."""
     folder = Run(Path(run))
-    count, smooth = folder.search.finalists, not folder.search.ranks_racers
+    smooth = not folder.search.ranks_racers
     candidates, judge = candidates_of(folder), judge_of(folder)
     return finalists.best_of(candidates, judge, count, "finalist", folder.here, smooth=smooth)
 

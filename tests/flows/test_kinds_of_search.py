@@ -16,6 +16,7 @@ from mergelib.judging import candidates_of, judge_of
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
 from mergelib.stopping import progress_of
+from mergelib.story import Story
 from tests.conftest import DATA, small_search
 from tests.flows.conftest import run_search
 from tests.flows.test_evolve import decided
@@ -236,6 +237,13 @@ def test_the_best_so_far_got_to_the_end_of_a_race(smoothing_race: Run) -> None:
         best.append(last["fitness"])
     reached = progress_of(smoothing_race, judge_of(smoothing_race, 0))
     np.testing.assert_allclose(reached, np.maximum.accumulate(best))
+
+
+def test_the_last_generation_is_shown_by_how_far_its_candidates_got(smoothing_race: Run) -> None:
+    shown = Story(smoothing_race).population
+    assert [row["items"] for row in shown] == [10, 5, 2, 2]
+    (column,) = (name for name in shown[0] if name.endswith(", %"))
+    assert shown[2][column] >= shown[3][column]
 
 
 def test_such_a_race_goes_on_as_if_it_had_not_stopped(smoothing_race: Run, tmp_path: Path) -> None:

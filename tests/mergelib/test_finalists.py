@@ -11,10 +11,11 @@ from mergelib.finalists import (
     Contender,
     best_of,
     better_half,
-    decide,
     finalists_table,
     front,
     front_hypervolume,
+    leaders,
+    rounds,
 )
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference, wilson
@@ -127,12 +128,28 @@ def test_the_better_half_leaves_out_the_dominated_the_failed_and_doubles() -> No
 
 
 def test_the_deciding_items_decide() -> None:
-    contenders = [_contender("x", "finalist"), _contender("y", "finalist")]
-    assert decide(contenders, _responses({"x": "1100", "y": "1110"}), _judge("a")).model == "y"
-    assert decide(contenders, _responses({"x": "1100", "y": "1100"}), _judge("a")).model == "x"
-    assert decide(contenders, _responses({"x": "1---", "y": "0000"}), _judge("a")).model == "y"
+    contenders = [_contender(name, "finalist") for name in "xyz"]
+
+    def order(**marks: str) -> list[str]:
+        return [c.model for c in leaders(contenders, _responses(marks), _judge("a"))]
+
+    assert order(x="1100", y="1110", z="0000") == ["y", "x", "z"]
+    assert order(x="1100", y="1110", z="1100") == ["y", "x", "z"]
+    assert order(x="1---", y="0000", z="0001") == ["z", "y"]
     with pytest.raises(SearchError, match="no finalist could be scored"):
-        decide(contenders, _responses({"x": "----", "y": "----"}), _judge("a"))
+        order(x="----", y="----", z="----")
+
+
+def test_rounds_halve_for_as_many_answers_as_all_finalists_would_give() -> None:
+    assert rounds(5, 200) == [(10, 50), (5, 100), (3, 200)]
+    for finalists in range(1, 40):
+        for items in (1, 7, 30, 200):
+            first, second, last = rounds(finalists, items)
+            assert first.contenders >= second.contenders == finalists >= last.contenders >= 1
+            assert 1 <= first.items <= second.items <= last.items == items
+    first, second, last = rounds(8, 200)
+    spent = first.contenders * first.items + second.contenders * (second.items - first.items)
+    assert spent + last.contenders * (last.items - second.items) == 8 * 200
 
 
 def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:
