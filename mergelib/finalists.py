@@ -120,16 +120,12 @@ def best_of(
     rows = list(by_model.values())
     of_rows = pa.Table.from_pylist(rows, schema=table.schema)
     fitness = judge.told(of_rows)
-    latest = next((row["individual"] for row in latest_first if row["incumbent"]), None)
     if smooth:
-        # Oldest first, as all that smooths has it.
-        x, items = (np.array(of_rows[name].to_pylist())[::-1] for name in ("genome", "items"))
-        y = fitness[::-1]
-    if judge.goals.front:
-        chosen = _front_after_front(smoothed(x, y, items)[::-1] if smooth else fitness, count)
-    elif smooth:
-        chosen = [len(rows) - 1 - row for row in worth_a_look(x, y, items, count)]
+        chosen = _by_smoothed(of_rows, fitness, count, front=judge.goals.front)
+    elif judge.goals.front:
+        chosen = _front_after_front(fitness, count)
     else:
+        latest = next((row["individual"] for row in latest_first if row["incumbent"]), None)
         others = [row["individual"] != latest for row in rows]
         chosen = np.lexsort((-fitness[:, 0], others))[:count].tolist()
     names = judge.goals.names
@@ -144,6 +140,18 @@ def best_of(
         )
         for n in chosen
     ]
+
+
+def _by_smoothed(
+    latest_first: pa.Table, fitness: NDArray[np.float64], count: int, *, front: bool
+) -> list[int]:
+    """Row numbers by the fitness smoothed over the genomes."""
+    x, items = (np.array(latest_first[name].to_pylist())[::-1] for name in ("genome", "items"))
+    oldest_first = fitness[::-1]
+    if front:
+        return _front_after_front(smoothed(x, oldest_first, items)[::-1], count)
+    found = worth_a_look(x, oldest_first, items, count)
+    return [len(fitness) - 1 - row for row in found]
 
 
 def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
