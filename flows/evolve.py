@@ -17,7 +17,7 @@ from flows.race import evaluations_in
 from flows.runners import check_runner
 from flows.server import remember_server
 from flows.workers import workers
-from mergelib.finalists import rounds
+from mergelib.deciding import contenders_of_rounds
 from mergelib.ledger import is_reported
 from mergelib.runs import Run
 from mergelib.search import Search
@@ -40,10 +40,10 @@ def evaluations_left(run: Run, bench: Workbench) -> int:
     left += todo * evaluations_in(search)
     if todo or not is_reported(run):
         finalists = run.search.finalists
-        deciding = [finalists]
+        deciding = [finalists + UNIFORM_FINALISTS]
         if not search.front:
-            deciding = [one.contenders for one in rounds(finalists, search.deciding_items)]
-        left += sum(deciding) + UNIFORM_FINALISTS
+            deciding = [n + UNIFORM_FINALISTS for n in contenders_of_rounds(finalists)]
+        left += sum(deciding)
         left += len(bench.checkpoints)
         left += finalists // 2 + UNIFORM_FINALISTS if search.front else finalists + 1
     return left

@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.progress import progress
-from mergelib import finalists
+from mergelib import deciding, finalists
 from mergelib.calibration import all_asked
 from mergelib.evaluation import Asked
 from mergelib.finalists import Contender
@@ -48,16 +48,13 @@ def finish(run: str) -> None:
         ]
         return all_answered(folder, questions, progress.at)
 
-    deciding = judge.unseen(search.deciding_items)
     if search.front:
         candidates = choose_finalists(run, search.finalists)
-        record(run, "deciding", let_answer([*candidates, *uniform], deciding, "deciding"))
+        further = judge.unseen(search.deciding_items)
+        record(run, "deciding", let_answer([*candidates, *uniform], further, "deciding"))
         candidates, winner = keep_better_half(run, candidates), None
     else:
-        of_uniform = let_answer(uniform, deciding, "deciding")
-        uniform = finalists.leaders(uniform, responses_table(of_uniform), judge)[:1]
-        candidates, winner, answers = _decided(folder, judge, let_answer)
-        record(run, "deciding", [*answers, *of_uniform])
+        candidates, uniform, winner = _decided(folder, judge, uniform, let_answer)
     contenders = [*finalists.parents(bench), *uniform, *candidates]
     fresh = let_answer(contenders, all_asked(bench, "fresh"), "fresh")
     record(run, "fresh", fresh)
@@ -70,23 +67,28 @@ def finish(run: str) -> None:
 def _decided(
     run: Run,
     judge: Judge,
+    uniform: list[Contender],
     let_answer: Callable[[Sequence[Contender], Asked, str], list[Answered]],
-) -> tuple[list[Contender], str, list[Answered]]:
-    """The finalists, the winner among them, and the answers that decided it."""
-    first, *others = finalists.rounds(run.search.finalists, run.search.deciding_items)
-    asked = judge.unseen(first.items)
-    candidates = choose_finalists(str(run.folder), first.contenders)
-    answers = let_answer(candidates, asked, "deciding")
-    left = ranked = finalists.leaders(candidates, responses_table(answers), judge)
-    for contenders, items in others:
+) -> tuple[list[Contender], list[Contender], str]:
+    """The finalists, the best uniform merge, and the winner's digest, decided in rounds."""
+    rounds = deciding.rounds(judge, run.search.finalists, run.search.deciding_items)
+    of_uniform = [
+        one for _, asked in rounds if asked for one in let_answer(uniform, asked, "deciding")
+    ]
+    left = choose_finalists(str(run.folder), rounds[0].contenders)
+    through: list[list[Contender]] = []
+    answers: list[Answered] = []
+    for contenders, asked in rounds:
         left = left[:contenders]
-        further = {
-            name: [item for item in of_benchmark if item not in asked[name]]
-            for name, of_benchmark in judge.unseen(items).items()
-        }
-        asked = judge.unseen(items)
-        # A small pool may have no further ones.
-        if any(further.values()):
-            answers += let_answer(left, further, "deciding")
-            left = finalists.leaders(left, responses_table(answers), judge)
-    return ranked[: run.search.finalists], left[0].model, answers
+        through.append(left)
+        if not asked or (answers and len(left) == 1):
+            continue
+        newest = let_answer(left, asked, "deciding")
+        answers += newest
+        record(str(run.folder), "deciding", [*answers, *of_uniform])
+        # Who failed now is not judged by the answers of before.
+        failed = {one.model for one in newest if one.evaluation["status"] != "ok"}
+        able = [one for one in left if one.model not in failed]
+        left = deciding.leaders(able, responses_table(answers), judge)
+    best = deciding.leaders(uniform, responses_table(of_uniform), judge)[:1]
+    return through[1], best, left[0].model

@@ -6,10 +6,9 @@ no maximum over draws. With several they choose the better half, and the front i
 items, over what is left, endpoints and base together.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -166,55 +165,6 @@ def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:
     return chosen
 
 
-class Round(NamedTuple):
-    """A round of the decision between candidates of one objective.
-
-    Attributes:
-        contenders: how many are left in it.
-        items: how many items they have answered in the end.
-    """
-
-    contenders: int
-    items: int
-
-
-def rounds(finalists: int, items: int) -> list[Round]:
-    """Successive halving, for about as many answers as if the finalists alone answered all items.
-
-    Twice as many begin, on a quarter of the items: the finalists are the better half of them. The
-    better half of those answers the second half of the items too (Karnin, Koren and Somekh 2013,
-    "Almost optimal exploration in multi-armed bandits").
-
-    Args:
-        finalists: how many are to be left after the first round.
-        items: how many the last round has.
-    """
-    return [
-        Round(2 * finalists, math.ceil(items / 4)),
-        Round(finalists, math.ceil(items / 2)),
-        Round(math.ceil(finalists / 2), items),
-    ]
-
-
-def leaders(contenders: Sequence[Contender], responses: pa.Table, judge: Judge) -> list[Contender]:
-    """The contenders that could be scored, the highest fitness first; of equals as they were.
-
-    Args:
-        contenders: whom to order.
-        responses: of all of them to the same items; other models' answers to these items may be
-            among them.
-        judge: the search's judge.
-
-    Raises:
-        SearchError: none could be scored.
-    """
-    fitness = judge.of_means(_scores(contenders, responses, judge.goals.names))[:, 0]
-    if np.isnan(fitness).all():
-        raise SearchError("no finalist could be scored on the deciding items; see responses/")
-    order = np.argsort(-fitness, kind="stable")
-    return [contenders[row] for row in order if not np.isnan(fitness[row])]
-
-
 def better_half(contenders: Sequence[Contender], fitness: NDArray[np.float64]) -> list[Contender]:
     """Half of the contenders, front after front, a spread choice of the last one.
 
@@ -231,7 +181,7 @@ def front(contenders: Sequence[Contender], responses: pa.Table, goals: Goals) ->
 
     A constraint below the base is held to the base's score on the same items.
     """
-    scores = _scores(contenders, responses, goals.names)
+    scores = mean_scores(contenders, responses, goals.names)
     base = next((n for n, c in enumerate(contenders) if c.role == "base"), None)
     of_base = {} if base is None else dict(zip(goals.names, scores[base].tolist(), strict=True))
     mask = non_dominated(goals.fitness(scores, of_base))
@@ -326,7 +276,7 @@ def _difference(name: str, matrix: NDArray[np.float64], row: int, other: int) ->
     }
 
 
-def _scores(
+def mean_scores(
     contenders: Sequence[Contender], responses: pa.Table, names: Sequence[str]
 ) -> NDArray[np.float64]:
     """Mean responses, (contenders, benchmarks); NaN for one that was hardly scored."""

@@ -63,9 +63,9 @@ def worth_a_look(
         count: how many at most.
 
     Returns:
-        Row numbers in the order of choice; of equals the later.
+        Row numbers in the order of choice.
     """
-    # The newest first, since the first of equals is taken.
+    # The newest first: the first of equal means is taken.
     scored = np.flatnonzero(np.isfinite(fitness[:, 0]))[::-1]
     if not scored.size:
         return []
@@ -82,7 +82,8 @@ def worth_a_look(
     while len(chosen) < min(count, len(scored)):
         gain = np.maximum(worth - best, 0.0).mean(axis=1)
         gain[chosen] = -1.0
-        chosen.append(int(np.argmax(gain)))
+        # Where nobody may be better any more, the highest mean.
+        chosen.append(int(np.lexsort((-posterior.mean, -gain))[0]))
         best = np.maximum(best, worth[chosen[-1]])
     rows: list[int] = scored[chosen].tolist()
     return rows

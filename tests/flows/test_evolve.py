@@ -1,6 +1,7 @@
 """Whole searches, in this process, on the shipped models."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mergelib.errors import InputError, SearchError
 from mergelib.evolution.front import non_dominated
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
-from tests.conftest import DATA
+from tests.conftest import DATA, small_search
 from tests.flows.conftest import run_search
 
 
@@ -154,6 +155,22 @@ def decided(run: Run) -> list[Any]:
         timed = [n for n in table.column_names if n == "reused" or n.startswith("seconds_")]
         tables.append(table.drop_columns(timed).to_pylist())
     return [tables, run.table("finalists.parquet").to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("finalists", "asked"), [(1, [8, 8]), (3, [8, 8, 8, 15, 30, 30])], ids=["one", "three"]
+)
+def test_fewer_and_fewer_answer_the_deciding_items(
+    finalists: int, asked: list[int], own_store: Path
+) -> None:
+    """Of the 30 items that are no anchors, though 200 are asked for."""
+    content = small_search() | {"finalists": finalists, "deciding_items": 200}
+    run = run_search(content, own_store)
+    rows = run.table("responses/deciding.parquet").to_pylist()
+    assert len({(row["model"], row["item_id"]) for row in rows}) == len(rows)
+    answered = Counter(row["model"] for row in rows)
+    # Two uniform merges answer all; none of them is a finalist here.
+    assert sorted(answered.values()) == sorted([*asked, 30, 30])
 
 
 def test_another_search_of_that_name_is_refused(finished: Run, store: Path) -> None:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from mergelib.deciding import Round, leaders, rounds
 from mergelib.errors import SearchError
 from mergelib.evaluation import nothing_done
 from mergelib.finalists import (
@@ -14,8 +15,6 @@ from mergelib.finalists import (
     finalists_table,
     front,
     front_hypervolume,
-    leaders,
-    rounds,
 )
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference, wilson
@@ -138,18 +137,43 @@ def test_the_deciding_items_decide() -> None:
     assert order(x="1---", y="0000", z="0001") == ["z", "y"]
     with pytest.raises(SearchError, match="no finalist could be scored"):
         order(x="----", y="----", z="----")
+    with pytest.raises(SearchError, match="no finalist could be scored"):
+        leaders([], _responses({"x": "1100"}), _judge("a"))
+
+
+class _Pools:
+    """A judge's further items: so many of each benchmark, drawn in this order."""
+
+    def __init__(self, **sizes: int) -> None:
+        self._pools = {name: [f"{name}/{n}" for n in range(size)] for name, size in sizes.items()}
+
+    def unseen(self, count: int) -> dict[str, list[str]]:
+        return {name: pool[:count] for name, pool in self._pools.items()}
+
+
+def _rounds(finalists: int, items: int, **sizes: int) -> list[Round]:
+    judge: Any = _Pools(**sizes)
+    return rounds(judge, finalists, items)
 
 
 def test_rounds_halve_for_as_many_answers_as_all_finalists_would_give() -> None:
-    assert rounds(5, 200) == [(10, 50), (5, 100), (3, 200)]
-    for finalists in range(1, 40):
-        for items in (1, 7, 30, 200):
-            first, second, last = rounds(finalists, items)
-            assert first.contenders >= second.contenders == finalists >= last.contenders >= 1
-            assert 1 <= first.items <= second.items <= last.items == items
-    first, second, last = rounds(8, 200)
-    spent = first.contenders * first.items + second.contenders * (second.items - first.items)
-    assert spent + last.contenders * (last.items - second.items) == 8 * 200
+    halved = _rounds(5, 200, a=1000)
+    assert [(one.contenders, len(one.asked["a"])) for one in halved] == [
+        (10, 50),
+        (5, 50),
+        (3, 100),
+    ]
+    assert [i for one in halved for i in one.asked["a"]] == [f"a/{n}" for n in range(200)]
+    assert sum(n * len(asked["a"]) for n, asked in _rounds(8, 200, a=1000)) == 8 * 200
+
+
+def test_rounds_go_by_the_items_that_there_are() -> None:
+    small = _rounds(5, 200, a=40)
+    assert [len(one.asked["a"]) for one in small] == [10, 10, 20]
+    unequal = _rounds(1, 200, a=40, b=8)
+    assert [one.contenders for one in unequal] == [2, 1, 1]
+    assert [len(one.asked["b"]) for one in unequal] == [8, 0, 0]
+    assert [one.asked for one in _rounds(4, 1, a=40)] == [{"a": ["a/0"]}, {}, {}]
 
 
 def test_scores_and_paired_differences_are_to_the_best_endpoint() -> None:

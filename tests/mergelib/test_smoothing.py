@@ -113,6 +113,15 @@ def test_a_closer_look_goes_to_others_than_the_neighbours_of_the_first() -> None
     assert np.mean(elsewhere) > 2
 
 
+def test_where_nobody_may_be_better_the_highest_means_are_next() -> None:
+    x, true, _ = _landscape(8, count=64)
+    y = true[:, :1]
+    chosen = smoothing.worth_a_look(x, y, np.full(64, 30.0), 10)
+    ranks = np.argsort(np.argsort(-smoothed(x, y)[:, 0]))[chosen]
+    assert ranks[0] == 0
+    assert max(ranks) < 20
+
+
 def test_a_closer_look_at_few_or_failed_candidates() -> None:
     x, _, told = _landscape(6, count=10)
     y, answers = told[:, :1].copy(), np.full(10, 30.0)
