@@ -18,8 +18,8 @@ class Round(NamedTuple):
 
     Attributes:
         contenders: how many are in it.
-        asked: what they are asked further: items of each benchmark; empty where a small pool has
-            no further ones.
+        asked: which items of each benchmark they are asked, further than before; empty where a
+            small pool has no others.
     """
 
     contenders: int

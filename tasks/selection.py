@@ -60,7 +60,12 @@ def estimate(
 
 @task(task_run_name="choose finalists", cache_policy=NO_CACHE)
 def choose_finalists(run: str, count: int) -> list[Contender]:
-    """The best candidates of all generations, by their estimates; smoothed unless a race ranked."""
+    """Who may win, of all generations and by their estimates; smoothed unless a race ranked.
+
+    Args:
+        run: the run folder.
+        count: how many at most.
+    """
     folder = Run(Path(run))
     smooth = not folder.search.ranks_racers
     candidates, judge = candidates_of(folder), judge_of(folder)
