@@ -99,10 +99,13 @@ def test_a_bad_search_file_gets_one_clear_line_and_writes_nothing(
 def test_interrupting_a_search_says_how_to_go_on(
     number: signal.Signals, search_file: Path, tmp_path: Path
 ) -> None:
-    # As a thread of Prefect's may that the interruption catches too.
+    # What tests run in the background start would not hear SIGINT.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    # As a thread of Prefect's may print that the interruption catches too.
     late = r"import atexit, sys; atexit.register(sys.stderr.write, 'a late trace\n'); "
+    command = [*COMMAND[:2], hears + late + COMMAND[2]]
     process = subprocess.Popen(
-        [*COMMAND[:2], late + COMMAND[2], "evolve", str(search_file), "--store", str(tmp_path)],
+        [*command, "evolve", str(search_file), "--store", str(tmp_path)],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
