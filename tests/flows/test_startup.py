@@ -111,7 +111,10 @@ def test_a_search_that_is_ended_while_models_are_opened_leaves_no_server(
 
 
 def test_an_interrupt_does_not_reach_what_was_spared() -> None:
-    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    # What tests run in the background start would not hear SIGINT.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = hears + "import time; print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code]
     with spared_from_interrupts():
         spared = subprocess.Popen(command, stdout=subprocess.PIPE)
     other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
