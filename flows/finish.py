@@ -54,7 +54,7 @@ def finish(run: str) -> None:
         record(run, "deciding", let_answer([*candidates, *uniform], further, "deciding"))
         candidates, winner = keep_better_half(run, candidates), None
     else:
-        candidates, uniform, winner = _decided(folder, judge, uniform, let_answer)
+        candidates, uniform, winner = decided_in_rounds(folder, judge, uniform, let_answer)
     contenders = [*finalists.parents(bench), *uniform, *candidates]
     fresh = let_answer(contenders, all_asked(bench, "fresh"), "fresh")
     record(run, "fresh", fresh)
@@ -64,7 +64,7 @@ def finish(run: str) -> None:
     publish(run)
 
 
-def _decided(
+def decided_in_rounds(
     run: Run,
     judge: Judge,
     uniform: list[Contender],

@@ -1,7 +1,9 @@
 """Whole searches, in this process, on the shipped models."""
 
 import json
+import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,15 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from flows.finish import decided_in_rounds
 from mergelib.errors import InputError, SearchError
+from mergelib.evaluation import Asked, nothing_done
 from mergelib.evolution.front import non_dominated
+from mergelib.finalists import Contender, best_of
+from mergelib.judging import judge_of
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
+from mergelib.tables import Answered
 from tests.conftest import DATA, small_search
 from tests.flows.conftest import run_search
 
@@ -171,6 +178,37 @@ def test_fewer_and_fewer_answer_the_deciding_items(
     answered = Counter(row["model"] for row in rows)
     # Two uniform merges answer all; none of them is a finalist here.
     assert sorted(answered.values()) == sorted([*asked, 30, 30])
+
+
+def test_who_fails_in_a_later_round_does_not_win(finished: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(finished.folder, tmp_path / "small")))
+    judge = judge_of(run)
+    uniform = best_of(run.table("uniform.parquet"), judge, 2, "uniform")
+    asked_of: dict[str, int] = {}
+
+    def let_answer(contenders: Sequence[Contender], asked: Asked, stage: str) -> list[Answered]:
+        """The first finalist gets everything right, and fails the second time; others nothing."""
+        answers = []
+        for one in contenders:
+            asked_of[one.name] = asked_of.get(one.name, 0) + 1
+            first = next((name for name in asked_of if name.startswith("finalist")), None)
+            failed = one.name == first and asked_of[one.name] > 1
+            evaluation = (
+                nothing_done("failed", "for a test") if failed else nothing_done("ok", None)
+            )
+            if not failed:
+                right = float(one.name == first)
+                evaluation["responses"] = {
+                    name: [[right, right, "", None]] * len(items) for name, items in asked.items()
+                }
+            answers.append(Answered(one.model, asked, evaluation, False))
+        return answers
+
+    candidates, _, winner = decided_in_rounds(run, judge, uniform, let_answer)
+    favourite = next(name for name in asked_of if name.startswith("finalist"))
+    assert candidates[0].name == favourite
+    assert asked_of[favourite] == 2
+    assert winner == candidates[1].model
 
 
 def test_another_search_of_that_name_is_refused(finished: Run, store: Path) -> None:
