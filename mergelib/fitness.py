@@ -103,6 +103,16 @@ class Judge:
         rungs = zip_longest(*asked.values(), fillvalue=[])
         return [dict(zip(asked, of_rung, strict=True)) for of_rung in rungs]
 
+    def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
+        """The number of the set of items that each candidate was asked, as algorithms are told it.
+
+        -1 where all are asked the same, which then makes no difference between them.
+        """
+        generations = table["generation"].to_pylist()
+        if not self._search.renewal:
+            return np.full(len(generations), -1)
+        return np.array([period_of(self._search, number) for number in generations], dtype=np.int64)
+
     def unseen(self, count: int) -> dict[str, list[str]]:
         """Items of the search pools that are no anchors, at random.
 

@@ -34,16 +34,18 @@ def tell(run: str, generation: int) -> None:
     """
     folder = Run(Path(run))
     search, table = folder.search, folder.generation(generation)
-    judge = judge_of(folder, generation + 1)
     algorithm = ALGORITHMS[search.evolution.algorithm]
-    again = recalibrates(search)
+    # Random and Sobol search, whose items are calibrated again too, go by nothing that was told.
+    learns = algorithm.traits == "answers"
+    again = learns and recalibrates(search)
+    judge = judge_of(folder, generation + 1 if again else 0)
     if again:
         before = generations_of(folder)[reach(search, generation).start :]
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     traits = traits_of(algorithm.traits, folder, judge, table)
-    of_merges = search.fitness.race is not None and (again or generation == 0)
-    if of_merges and traits is not None and algorithm.traits == "answers":
+    tells_merges = learns and search.fitness.race is not None and (again or generation == 0)
+    if tells_merges and traits is not None:
         merges = merges_before(folder, judge)
         # A merge that was asked again in the race may have been dropped before it had answered all.
         known = {tuple(g): n for g, n in zip(merges.genomes, merges.answers[:, 0], strict=True)}
@@ -51,6 +53,7 @@ def tell(run: str, generation: int) -> None:
         rows = [row for row, (g, n) in enumerate(asked) if n >= known.get(tuple(g), 0.0)]
         genomes = [*merges.genomes, *(genomes[row] for row in rows)]
         fitness = np.concatenate([merges.fitness, fitness[rows]])
-        traits = np.concatenate([merges.answers, traits[rows]])
+        of_merges = np.insert(merges.answers, 1, -1.0, axis=1)
+        traits = np.concatenate([of_merges, traits[rows]])
     after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)
     folder.write_state(generation, after, spent_by(folder))

@@ -30,6 +30,9 @@ class _Told:
     def told(self, table: pa.Table) -> NDArray[np.float64]:
         return self.of_means(estimates_of(table, self.goals.names))
 
+    def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
+        return np.full(len(table), -1)
+
     def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.goals.fitness(scores, {})
 
