@@ -204,6 +204,7 @@ def _is_checked_and_finished(search: "Search", store: Path) -> bool:
 
     run = Run.of(search, store)
     run.check_free()
+    search = run.settled(search)
     bench = open_workbench(search, run.models)
     for note in bench.notes:
         _console().print(f"  note: {note}", soft_wrap=True)

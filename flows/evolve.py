@@ -87,6 +87,7 @@ def evolve(search: Search, store: str = "runs") -> str:
     check_runner(search.compute)
     search = with_absolute_paths(search, Path.cwd())
     run = Run.of(search, Path(store))
+    search = run.settled(search)
     bench = open_workbench(search, run.models)
     folder = str(run.folder)
     # A heartbeat thread for each subflow would cost a second; the parent's is enough.

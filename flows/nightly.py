@@ -44,7 +44,7 @@ def nightly(
     check_runner(search.compute)
     run = Run.of(search, Path(store))
     run.check_free()
-    contents = open_workbench(search, run.models).contents
+    contents = open_workbench(run.settled(search), run.models).contents
     # Interrupted and run again, a flow run keeps the moment that it was scheduled for.
     scheduled = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
     night = scheduled.date().isoformat()

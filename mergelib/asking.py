@@ -1,13 +1,16 @@
 """What a generation is asked from: a state, and the generations that it has not been told of."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from mergelib.evolution.algorithms import ALGORITHMS
 from mergelib.finalists import best_of
 from mergelib.genes import Genome
 from mergelib.judging import judge_of
+from mergelib.path_space import PathSpace
 from mergelib.recipes import Recipe
 from mergelib.runs import Run
+from mergelib.space import Space
 
 _FROM_SWEEP = 4
 """How many uniform merges the first population may hold where several objectives are traded off."""
@@ -26,9 +29,21 @@ def state_before(run: Run, generation: int) -> Any:
     sweep = best_of(run.table("uniform.parquet"), judge_of(run, 0), count, "uniform", run.here)
     best = [space.encode(Recipe.from_yaml(uniform.reference)) for uniform in sweep]
     # The best uniform merge may be the even one: a place in the population is worth more.
-    first = [list(genome) for genome in dict.fromkeys(map(tuple, [*best, *space.first()]))]
+    first = distinct(space, [*best, *space.first()])
     algorithm = ALGORITHMS[search.evolution.algorithm]
     return algorithm.start(space.dimension, search.evolution.population, search.seed, first)
+
+
+def distinct(space: Space | PathSpace, genomes: Iterable[Genome]) -> list[Genome]:
+    """The first genome of each recipe.
+
+    A recipe that is encoded may have another genome than it was decoded from: steps, and genes that
+    nothing reads, are encoded at their middle.
+    """
+    by_recipe: dict[str, Genome] = {}
+    for genome in genomes:
+        by_recipe.setdefault(space.decode(genome).to_yaml(), list(genome))
+    return list(by_recipe.values())
 
 
 def genomes_of(run: Run, generation: int) -> list[Genome]:

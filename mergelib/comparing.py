@@ -115,9 +115,8 @@ class Contest:
 
     @property
     def digest(self) -> str:
-        """What decides the result: the models' and the items' contents."""
-        items = {name: [item.digest for item in pool] for name, pool in self.pools.items()}
-        return canonical_digest([[c.fingerprint for c in self.checkpoints], items])
+        """What decides the result: what decides each of its parts, in their order."""
+        return canonical_digest([self.part_digest(part) for part in self.parts()])
 
     @property
     def device(self) -> str:

@@ -11,6 +11,7 @@ from mergelib.errors import SearchError
 from mergelib.evaluation import Asked
 from mergelib.finalists import Contender, mean_scores
 from mergelib.fitness import Judge
+from mergelib.tables import items_of
 
 
 class Round(NamedTuple):
@@ -67,7 +68,10 @@ def leaders(contenders: Sequence[Contender], responses: pa.Table, judge: Judge) 
     Raises:
         SearchError: none could be scored.
     """
-    fitness = judge.of_means(mean_scores(contenders, responses, judge.goals.names))[:, 0]
+    scores = mean_scores(contenders, responses, judge.goals.names)
+    # A limit below the base holds on the items that were asked: these may be hard ones.
+    asked = {n: items_of(responses, n) for n in judge.goals.names}
+    fitness = judge.of_means(scores, judge.base_on(asked))[:, 0]
     if np.isnan(fitness).all():
         raise SearchError("no finalist could be scored on the deciding items; see responses/")
     order = np.argsort(-fitness, kind="stable")

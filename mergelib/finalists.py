@@ -20,7 +20,7 @@ from mergelib.fitness import Judge
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference
 from mergelib.smoothing import smoothed, worth_a_look
-from mergelib.tables import response_matrix
+from mergelib.tables import items_of, response_matrix
 from mergelib.workbench import Workbench
 
 FINALIST_SCHEMA = pa.schema(
@@ -221,9 +221,7 @@ def finalists_table(
     models = [contender.model for contender in contenders]
     rows: list[dict[str, Any]] = []
     for name in names:
-        asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
-        items = list(dict.fromkeys(asked["item_id"].to_pylist()))
-        matrix = response_matrix(responses, name, models, items)
+        matrix = response_matrix(responses, name, models, items_of(responses, name))
         best_endpoint = _best(contenders, matrix, "endpoint")
         best_uniform = _best(contenders, matrix, "uniform")
         for number, (contender, row) in enumerate(zip(contenders, matrix, strict=True)):
@@ -282,9 +280,7 @@ def mean_scores(
     models = [contender.model for contender in contenders]
     columns = []
     for name in names:
-        asked = responses.filter(pa.compute.equal(responses["benchmark"], name))
-        items = list(dict.fromkeys(asked["item_id"].to_pylist()))
-        matrix = response_matrix(responses, name, models, items)
+        matrix = response_matrix(responses, name, models, items_of(responses, name))
         columns.append(_means(matrix))
     return np.array(columns).T
 

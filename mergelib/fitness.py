@@ -31,6 +31,8 @@ class Judge:
     Attributes:
         anchors: the items that every candidate is asked, or in a race those that get to the end.
         goals: what is maximised.
+        asked_most: how many items a candidate is asked that gets to the end of a race; what several
+            benchmarks ask alike counts once, as it is answered once.
     """
 
     def __init__(
@@ -59,13 +61,35 @@ class Judge:
         self._estimator = ESTIMATORS[bench.search.fitness.estimator]
         self._scales = scales_of(bench, banks, responses, fits, among_siblings)
         base = bench.search.base
-        self._base_scores = (
-            {} if base is None else self._scores(responses, bench.model_digest(base))
+        # The base has answered each search pool whole.
+        self._of_base: dict[str, dict[str, float]] = {}
+        if base is not None:
+            digest = bench.model_digest(base)
+            for name, scale in self._scales.items():
+                (row,) = response_matrix(responses, name, [digest], scale.items)
+                self._of_base[name] = dict(zip(scale.items, row.tolist(), strict=True))
+        self._base_scores = self.base_on({n: scale.items for n, scale in self._scales.items()})
+        self.asked_most = sum(
+            len(
+                {
+                    item.asked
+                    for name, ids in rung.items()
+                    for item in bench.benchmarks[name].find(ids)
+                }
+            )
+            for rung in self.rungs
         )
 
-    def _scores(self, responses: pa.Table, model: str) -> dict[str, float]:
-        """A model's share of right answers on each search pool; NaN where none is scored."""
-        rows = {n: response_matrix(responses, n, [model], s.items) for n, s in self._scales.items()}
+    def base_on(self, items: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """The base's share of right answers to items of the search pools; NaN where none is scored.
+
+        Args:
+            items: of each benchmark.
+
+        Returns:
+            By benchmark; empty without a base.
+        """
+        rows = {n: np.array([of[i] for i in items[n]]) for n, of in self._of_base.items()}
         return {
             name: float(np.nanmean(row)) if np.isfinite(row).any() else math.nan
             for name, row in rows.items()
@@ -196,13 +220,19 @@ class Judge:
     def _told(self, estimates: Mapping[str, Estimates]) -> NDArray[np.float64]:
         return self.of_means(np.stack([estimates[n].value for n in self.goals.names], axis=1))
 
-    def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of_means(
+        self, scores: NDArray[np.float64], base: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
         """What the optimiser would be told of models with these scores, (n, benchmarks).
+
+        `base` has the base's scores on the same items (`base_on`), as those of few items are to be
+        held to; by default those on the whole search pools, for estimates of a model's.
 
         Rounded, since with another number of threads equal estimates differ in their last digit,
         and a front takes the higher one for better.
         """
-        told: NDArray[np.float64] = self.goals.fitness(scores, self._base_scores).round(_DIGITS)
+        base = self._base_scores if base is None else base
+        told: NDArray[np.float64] = self.goals.fitness(scores, base).round(_DIGITS)
         return told
 
     def overtakes(self, responses: pa.Table, challenger: str, incumbent: str) -> bool:
@@ -213,13 +243,16 @@ class Judge:
             challenger: a digest.
             incumbent: a digest.
         """
-        means = []
+        means, common = [], {}
         for name in self.goals.names:
-            items = self._scales[name].items
-            pair = response_matrix(responses, name, [challenger, incumbent], items)
-            common = pair[:, np.isfinite(pair).all(axis=0)]
-            means.append(common.mean(axis=1) if common.size else np.full(2, np.nan))
-        one, other = self.of_means(np.stack(means, axis=1))
+            items = np.array(self._scales[name].items)
+            pair = response_matrix(responses, name, [challenger, incumbent], items.tolist())
+            both = np.isfinite(pair).all(axis=0)
+            common[name] = items[both].tolist()
+            means.append(pair[:, both].mean(axis=1) if both.any() else np.full(2, np.nan))
+        if not all(common.values()):
+            return False
+        one, other = self.of_means(np.stack(means, axis=1), self.base_on(common))
         return bool(one[0] > other[0])
 
     def table(
@@ -304,5 +337,4 @@ class Judge:
         """The rows of candidates that a race has put behind: they were not asked all anchors."""
         if not self._search.ranks_racers:
             return []
-        anchors = sum(len(scale.anchors) for scale in self._scales.values())
-        return [row for row, count in enumerate(items) if count < anchors]
+        return [row for row, count in enumerate(items) if count < self.asked_most]

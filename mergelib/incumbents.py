@@ -73,8 +73,7 @@ def with_incumbent(run: Run, judge: Judge, table: pa.Table, responses: pa.Table)
         return table
     rows = table.to_pylist()
     asked_most = max(row["items"] for row in rows)
-    anchors = sum(map(len, judge.anchors.values()))
-    if asked_most <= anchors:
+    if asked_most <= judge.asked_most:
         return table
     row = next(n for n, row in enumerate(rows) if row["items"] == asked_most)
     before = incumbent(run, rows[row]["generation"])

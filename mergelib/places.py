@@ -13,7 +13,8 @@ from mergelib.recipes import Recipe
 from mergelib.search import Search
 
 _PLACE = re.compile(
-    r"base|endpoints|(objectives|constraints)\.\d+\.benchmark|fitness\.calibration\.source"
+    r"base|endpoints|(objectives|constraints)\.\d+\.(benchmark(\.(file|fresh|examples))?|scorer)"
+    r"|fitness\.calibration\.source"
 )
 
 
@@ -28,7 +29,11 @@ def models_of(search: Search) -> list[str]:
 
 
 def same_models(
-    old: Search, new: Search, before: Mapping[str, str], now: Mapping[str, str]
+    old: Search,
+    new: Search,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    earlier: Mapping[str, str],
 ) -> bool:
     """Whether two searches name the same models in the same order, wherever they lie.
 
@@ -37,6 +42,7 @@ def same_models(
         new: the search that it shall go on with.
         before: the run's digests, by reference.
         now: those of the new search.
+        earlier: the run's moves before; see `moves`.
 
     Returns:
         False also where a model lies now at another one's former place: of a recipe written
@@ -44,7 +50,9 @@ def same_models(
     """
     were = [before.get(reference) for reference in models_of(old)]
     are = [now.get(reference) for reference in models_of(new)]
-    return None not in are and were == are and moves(old, new).keys().isdisjoint(models_of(new))
+    if None in are or were != are:
+        return False
+    return moves(old, new, earlier).keys().isdisjoint(models_of(new))
 
 
 def moves(old: Search, new: Search, earlier: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -92,6 +92,13 @@ class Run:
         """The process's workbench for this run's search."""
         return open_workbench(self.search, self.models)
 
+    def settled(self, search: Search) -> Search:
+        """A search as this run has it, or as it would be begun; see `Search.settled`.
+
+        Whoever opens a search opens this one, so that a process has one workbench for it.
+        """
+        return search.settled(self.search if self.has("search.yaml") else None)
+
     # What is there ------------------------------------------------------------------------------
 
     def path(self, name: str) -> Path:
@@ -173,7 +180,7 @@ class Run:
             InputError: the folder holds another search, or something has changed since.
         """
         begun = self.search if self.has("search.yaml") else None
-        search = search.settled(begun)
+        search = self.settled(search)
         resolved: dict[str, Any] = {"versions": _versions(), "moved": {}}
         if begun is not None:
             self.check_same(search, fingerprints)
@@ -193,7 +200,8 @@ class Run:
         before = _flatten(own.model_dump(mode="json"))
         now = _flatten(search.model_dump(mode="json"))
         remedy = "give the search another name, or another --store"
-        moved = places.same_models(own, search, contents, fingerprints)
+        earlier = self._written().resolved.get("moved", {})
+        moved = places.same_models(own, search, contents, fingerprints, earlier)
         for key in sorted(before.keys() | now.keys()):
             old, new = before.get(key), now.get(key)
             # Of models their digests decide here, of all else `places.changed` below.

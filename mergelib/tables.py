@@ -84,6 +84,12 @@ def responses_table(answered: Iterable[Answered]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESPONSE_SCHEMA)
 
 
+def items_of(responses: pa.Table, benchmark: str) -> list[str]:
+    """The items of a benchmark that anybody was asked, in the table's order."""
+    asked = responses.filter(pa.compute.equal(responses["benchmark"], benchmark))
+    return asked["item_id"].unique().to_pylist()  # type: ignore[no-any-return]
+
+
 def response_matrix(
     table: pa.Table,
     benchmark: str,

@@ -18,6 +18,8 @@ _SAID_BY_OBJECTIVE = (
     "scorer",
     "language",
     "system_prompt",
+    "chat_template",
+    "multiturn",
     "search_items",
     "fresh_items",
 )
@@ -95,7 +97,7 @@ def _objective_of(constraint: Constraint, search: Search, key: str) -> int | Non
     if not same:
         return None
     for own in _SAID_BY_OBJECTIVE:
-        if getattr(constraint, own) is not None:
+        if getattr(constraint, own) != Constraint.model_fields[own].default:
             raise InputError(
                 f"{key}.{own}: {constraint.reference} is an objective, which says so; leave it out "
                 "here"

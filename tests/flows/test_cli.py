@@ -1,6 +1,7 @@
 """The command as a user runs it: a process of its own, killed, resumed, and given bad input."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from mergelib.runs import Run
+from mergelib.search import parse_search
+from mergelib.workbench import open_workbench
 from tests.conftest import small_search
 
 COMMAND = [sys.executable, "-c", "from flows.cli import main; main()"]
@@ -118,6 +121,23 @@ def test_interrupting_a_search_says_how_to_go_on(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted; the same command goes on where it stopped"
+
+
+def test_a_finished_search_is_shown_again_at_once(
+    finished: Run, search_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "small")
+    done = mergeflow("evolve", str(search_file), "--store", str(tmp_path))
+    assert done.returncode == 0
+    assert "report.html" in done.stdout
+    # No flow runs, so no server is waited for.
+    assert "Prefect" not in done.stdout
+
+
+def test_a_search_and_its_run_have_one_workbench(finished: Run) -> None:
+    search = parse_search(small_search(), "test")
+    bench = open_workbench(finished.settled(search), finished.models)
+    assert bench is finished.workbench()
 
 
 @pytest.mark.parametrize("arguments", [["evolve"], ["evolve", "x.yaml", "--bogus"], ["evolv"]])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from flows.compare import compare
-from mergelib.comparing import Contest, Part
+from mergelib.comparing import Contest, Part, open_contest
 from mergelib.errors import InputError
 from mergelib.evaluation import Evaluation
 from mergelib.intervals import paired_difference, wilson
@@ -63,6 +63,16 @@ def test_scores_are_wilsons_and_differences_are_paired(store: Path) -> None:
     gap = [second["diff"], second["diff_low"], second["diff_high"]]
     assert gap == pytest.approx(list(paired_difference(scores[1], scores[0])))
     assert gap[2] < 0
+
+
+def test_another_way_to_answer_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    plain = comparison(ZOO / "math", ZOO / "ja")
+    digests = {
+        open_contest(one, tmp_path).digest
+        for one in (plain, comparison(ZOO / "math", ZOO / "ja", compute={"dtype": "bfloat16"}))
+    }
+    assert len(digests) == 2
+    assert open_contest(plain, tmp_path).digest in digests
 
 
 def test_a_models_answers_are_kept_for_the_next_comparison(store: Path) -> None:

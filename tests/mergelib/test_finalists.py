@@ -30,11 +30,16 @@ class _Told:
     def told(self, table: pa.Table) -> NDArray[np.float64]:
         return self.of_means(estimates_of(table, self.goals.names))
 
+    def base_on(self, items: dict[str, list[str]]) -> dict[str, float]:
+        return {}
+
     def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
         return np.full(len(table), -1)
 
-    def of_means(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.goals.fitness(scores, {})
+    def of_means(
+        self, scores: NDArray[np.float64], base: dict[str, float] | None = None
+    ) -> NDArray[np.float64]:
+        return self.goals.fitness(scores, base or {})
 
 
 def _judge(*names: str) -> Any:

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 
 from mergelib.calibration import all_asked, calibrate_banks, calibration_plan, fit_intervals
+from mergelib.deciding import leaders
 from mergelib.errors import InputError
 from mergelib.evaluation import Evaluation, nothing_done
+from mergelib.finalists import Contender
 from mergelib.fitness import Judge
 from mergelib.judging import judge_of
 from mergelib.runs import Run
@@ -185,3 +187,36 @@ def test_a_run_that_an_earlier_version_prepared_is_an_input_error(
     run.write_table("bank.parquet", banks.drop_columns(["rung"]))
     with pytest.raises(InputError, match="earlier version of mergeflow.*another --store"):
         judge_of(run)
+
+
+def test_a_limit_below_the_base_is_held_to_the_base_on_the_same_items() -> None:
+    from tests.conftest import DATA, small_search
+
+    content = small_search()
+    german = {**content["objectives"][0], "benchmark": str(DATA / "benchmarks" / "zoo_de.yaml")}
+    content["constraints"] = [{**german, "below_base": 0.05}]
+    bench = Workbench(parse_search(content, "test"))
+    everything = all_asked(bench, "search")
+    right = {item for ids in everything.values() for item in ids[:20]}
+    answers = [
+        Answered(c.fingerprint, everything, _evaluation(everything, right), False)
+        for c in bench.checkpoints.values()
+    ]
+    for recipe, asked in calibration_plan(bench):
+        model = bench.model_digest(recipe.to_yaml())
+        answers.append(Answered(model, asked, _evaluation(asked, right), False))
+    prepared = responses_table(answers)
+    banks = calibrate_banks(bench, prepared)
+    judge = Judge(bench.search, bench, banks, prepared, fit_intervals(bench, banks, prepared))
+
+    # All that are asked now are too hard in German for the base, which has half of the pool right.
+    asked = {"zoo_ja": everything["zoo_ja"][:10], "zoo_de": everything["zoo_de"][20:30]}
+    assert judge.base_on(everything) == {"zoo_ja": 0.5, "zoo_de": 0.5}
+    assert judge.base_on(asked) == {"zoo_ja": 1.0, "zoo_de": 0.0}
+    good = Answered("good", asked, _evaluation(asked, set(asked["zoo_ja"])), False)
+    keeps = Answered("keeps", asked, _evaluation(asked, set(asked["zoo_de"])), False)
+    responses = responses_table([keeps, good])
+    contenders = [Contender(model, model, "finalist", model, {}) for model in ("keeps", "good")]
+    assert [one.model for one in leaders(contenders, responses, judge)] == ["good", "keeps"]
+    assert judge.overtakes(responses, "good", "keeps")
+    assert not judge.overtakes(responses, "keeps", "good")

@@ -22,10 +22,18 @@ BEFORE = {"a/base": "B", "a/one": "1", "a/two": "2", "zoo_ja": "items", "/a/bank
 def test_what_is_a_place():
     for key in (
         *("base", "endpoints", "objectives.0.benchmark", "constraints.12.benchmark"),
-        "fitness.calibration.source",
+        *("objectives.0.benchmark.file", "constraints.1.benchmark.fresh"),
+        *("objectives.1.benchmark.examples", "objectives.0.scorer", "fitness.calibration.source"),
     ):
         assert is_place(key)
-    for key in ("seed", "objectives.0.metric", "objectives.benchmark", "basement", "evolution"):
+    for key in (
+        "seed",
+        "objectives.0.metric",
+        "objectives.benchmark",
+        "objectives.0.benchmark.prompt",
+        "basement",
+        "evolution",
+    ):
         assert not is_place(key)
 
 
@@ -33,18 +41,29 @@ def test_moved_models_are_the_same_ones(search):
     old, new = search("a/base", "a/one", "a/two"), search("b/base", "b/one", "a/two")
     now = {"b/base": "B", "b/one": "1", "a/two": "2"}
     assert models_of(new) == ["b/base", "b/one", "a/two"]
-    assert same_models(old, new, BEFORE, now)
-    assert not same_models(old, new, BEFORE, now | {"b/one": "other"})
-    assert not same_models(old, new, BEFORE, {"b/base": "B"})
+    assert same_models(old, new, BEFORE, now, {})
+    assert not same_models(old, new, BEFORE, now | {"b/one": "other"}, {})
+    assert not same_models(old, new, BEFORE, {"b/base": "B"}, {})
     assert moves(old, new) == {"a/base": "b/base", "a/one": "b/one"}
 
 
 def test_models_in_another_order_or_in_each_others_places_are_not(search):
     old = search("a/base", "a/one", "a/two")
     turned = search("a/base", "a/two", "a/one")
-    assert not same_models(old, turned, BEFORE, BEFORE)
+    assert not same_models(old, turned, BEFORE, BEFORE, {})
     swapped = BEFORE | {"a/one": "2", "a/two": "1"}
-    assert not same_models(old, turned, BEFORE, swapped)
+    assert not same_models(old, turned, BEFORE, swapped, {})
+
+
+def test_a_place_that_another_model_had_before_is_taken_for_good(search):
+    """Of a recipe from the very beginning nobody could say which model it means."""
+    second, third = search("a/base", "b/one", "a/two"), search("a/base", "b/one", "a/one")
+    earlier = moves(search("a/base", "a/one", "a/two"), second)
+    before, now = BEFORE | {"b/one": "1"}, {"a/base": "B", "b/one": "1", "a/one": "2"}
+    assert same_models(second, third, before, now, {})
+    assert not same_models(second, third, before, now, earlier)
+    back = search("a/base", "a/one", "a/two")
+    assert same_models(second, back, before, BEFORE, earlier)
 
 
 def test_moves_follow_each_other_and_back(search):

@@ -87,6 +87,9 @@ def test_a_constraint_goes_by_its_objective(two_metrics: dict[str, Any]) -> None
     del two_metrics["objectives"][1]
     chosen = open_benchmarks(parse_search(two_metrics, "here"), _no_chat)
     assert list(chosen.benchmarks) == list(chosen.limits) == ["ja"]
-    two_metrics["constraints"][0]["metric"] = "acc_norm"
-    with pytest.raises(InputError, match="constraints.0.metric: .* is an objective, which says so"):
-        open_benchmarks(parse_search(two_metrics, "here"), _no_chat)
+    for key, value in {"metric": "acc_norm", "chat_template": True}.items():
+        limited = {**two_metrics["constraints"][0], key: value}
+        search = parse_search(two_metrics | {"constraints": [limited]}, "here")
+        said = f"constraints.0.{key}: .* is an objective, which says so"
+        with pytest.raises(InputError, match=said):
+            open_benchmarks(search, _no_chat)
