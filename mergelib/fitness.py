@@ -130,10 +130,11 @@ class Judge:
     def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
         """The number of the set of items that each candidate was asked, as algorithms are told it.
 
-        -1 where all are asked the same, which then makes no difference between them.
+        -1 where all are asked the same, which then makes no difference between them, and in a race,
+        where to allow for it was seen to lose more than it gains.
         """
         generations = table["generation"].to_pylist()
-        if not self._search.renewal:
+        if not self._search.renewal or self._search.fitness.race is not None:
             return np.full(len(generations), -1)
         return np.array([period_of(self._search, number) for number in generations], dtype=np.int64)
 

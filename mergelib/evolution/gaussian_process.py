@@ -154,9 +154,8 @@ class Process:
 def noises(answers: FloatArray, sets: IntArray) -> FloatArray:
     """How the noises of scores vary together, in the variance of an ordinary one.
 
-    An item that is harder than it is taken for lowers the scores of all that were asked it. So of n
-    and m answers, the fewer of them among the more as the rungs of a race are, `SHARED` of the
-    noise of the one with more is in both.
+    An item that is harder than it is taken for lowers the scores of all that were asked it. Where
+    one was asked all items that another was, and more, `SHARED` of its noise is in both.
 
     Args:
         answers: (n,), on how many each score rests, above 0; the median of them is ordinary.
