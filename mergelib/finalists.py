@@ -120,7 +120,7 @@ def best_of(
     of_rows = pa.Table.from_pylist(rows, schema=table.schema)
     fitness = judge.told(of_rows)
     if smooth:
-        chosen = _by_smoothed(of_rows, judge, count)
+        chosen = _by_smoothed(of_rows, fitness, count, front=judge.goals.front)
     elif judge.goals.front:
         chosen = _front_after_front(fitness, count)
     else:
@@ -141,15 +141,16 @@ def best_of(
     ]
 
 
-def _by_smoothed(latest_first: pa.Table, judge: Judge, count: int) -> list[int]:
+def _by_smoothed(
+    latest_first: pa.Table, fitness: NDArray[np.float64], count: int, *, front: bool
+) -> list[int]:
     """Row numbers by the fitness smoothed over the genomes."""
-    table = latest_first.take(np.arange(len(latest_first))[::-1])
-    x, items = (np.array(table[name].to_pylist()) for name in ("genome", "items"))
-    fitness, sets = judge.told(table), judge.sets_of(table)
-    if judge.goals.front:
-        return _front_after_front(smoothed(x, fitness, items, sets)[::-1], count)
-    found = worth_a_look(x, fitness, items, sets, count)
-    return [len(table) - 1 - row for row in found]
+    x, items = (np.array(latest_first[name].to_pylist())[::-1] for name in ("genome", "items"))
+    oldest_first = fitness[::-1]
+    if front:
+        return _front_after_front(smoothed(x, oldest_first, items)[::-1], count)
+    found = worth_a_look(x, oldest_first, items, count)
+    return [len(fitness) - 1 - row for row in found]
 
 
 def _front_after_front(scores: NDArray[np.float64], count: int) -> list[int]:

@@ -69,16 +69,11 @@ class Judge:
                 (row,) = response_matrix(responses, name, [digest], scale.items)
                 self._of_base[name] = dict(zip(scale.items, row.tolist(), strict=True))
         self._base_scores = self.base_on({n: scale.items for n, scale in self._scales.items()})
-        self.asked_most = sum(
-            len(
-                {
-                    item.asked
-                    for name, ids in rung.items()
-                    for item in bench.benchmarks[name].find(ids)
-                }
-            )
+        different = (
+            {item.asked for name, ids in rung.items() for item in bench.benchmarks[name].find(ids)}
             for rung in self.rungs
         )
+        self.asked_most = sum(map(len, different))
 
     def base_on(self, items: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """The base's share of right answers to items of the search pools; NaN where none is scored.
@@ -126,17 +121,6 @@ class Judge:
             )
         rungs = zip_longest(*asked.values(), fillvalue=[])
         return [dict(zip(asked, of_rung, strict=True)) for of_rung in rungs]
-
-    def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
-        """The number of the set of items that each candidate was asked, as algorithms are told it.
-
-        -1 where all are asked the same, which then makes no difference between them, and in a race,
-        where to allow for it was seen to lose more than it gains.
-        """
-        generations = table["generation"].to_pylist()
-        if not self._search.renewal or self._search.fitness.race is not None:
-            return np.full(len(generations), -1)
-        return np.array([period_of(self._search, number) for number in generations], dtype=np.int64)
 
     def unseen(self, count: int) -> dict[str, list[str]]:
         """Items of the search pools that are no anchors, at random.

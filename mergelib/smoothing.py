@@ -10,7 +10,7 @@ are the wrong ones: they are neighbours, and as good as one another.
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mergelib.evolution.gaussian_process import FloatArray, IntArray, Process, fit
+from mergelib.evolution.gaussian_process import FloatArray, Process, fit
 from mergelib.evolution.randomness import generator
 from mergelib.racing import ranks
 
@@ -24,16 +24,13 @@ DRAWS = 4000
 """Joint draws that an expected maximum is the mean of."""
 
 
-def smoothed(
-    genomes: FloatArray, fitness: FloatArray, answers: FloatArray, sets: IntArray
-) -> FloatArray:
+def smoothed(genomes: FloatArray, fitness: FloatArray, answers: FloatArray) -> FloatArray:
     """The mean of a Gaussian process of each objective, at the candidates themselves.
 
     Args:
         genomes: (n, d) in [0, 1], oldest first.
         fitness: (n, k), maximised; a row with NaN is a failed candidate.
         answers: (n,), on how many each fitness rests; above 0 where it is scored.
-        sets: (n,), the number of the set of items that these are to; below 0 for a set of its own.
 
     Returns:
         (n, k), NaN where failed.
@@ -44,17 +41,13 @@ def smoothed(
         x = genomes[scored]
         # Threads of BLAS would round otherwise on another machine, and save nothing here.
         with threadpool_limits(1, user_api="blas"):
-            processes = _fitted(x, fitness[scored], answers[scored], sets[scored])
+            processes = _fitted(x, fitness[scored], answers[scored])
             means[scored] = np.stack([process.at(x).mean for process in processes], axis=1)
     return means
 
 
 def worth_a_look(
-    genomes: FloatArray,
-    fitness: FloatArray,
-    answers: FloatArray,
-    sets: IntArray,
-    count: int,
+    genomes: FloatArray, fitness: FloatArray, answers: FloatArray, count: int
 ) -> list[int]:
     """Candidates of which the best is expected to be as good as can be.
 
@@ -67,7 +60,6 @@ def worth_a_look(
         genomes: (n, d) in [0, 1], oldest first, each once.
         fitness: (n, 1), maximised; NaN is a failed candidate.
         answers: (n,), on how many each fitness rests; above 0 where it is scored.
-        sets: (n,), the number of the set of items that these are to; below 0 for a set of its own.
         count: how many at most.
 
     Returns:
@@ -78,8 +70,7 @@ def worth_a_look(
     if not scored.size:
         return []
     with threadpool_limits(1, user_api="blas"):
-        old = scored[::-1]
-        (process,) = _fitted(genomes[old], fitness[old], answers[old], sets[old])
+        (process,) = _fitted(*(part[scored][::-1] for part in (genomes, fitness, answers)))
         mean = process.at(genomes[scored]).mean
         scored = scored[np.sort(np.argsort(-mean, kind="stable")[:DRAWN])]
         posterior = process.at(genomes[scored])
@@ -98,10 +89,10 @@ def worth_a_look(
     return rows
 
 
-def _fitted(x: FloatArray, y: FloatArray, answers: FloatArray, sets: IntArray) -> list[Process]:
+def _fitted(x: FloatArray, y: FloatArray, answers: FloatArray) -> list[Process]:
     """A process of each objective, fitted to scored candidates, oldest first."""
     rows = np.arange(len(x))
     if len(x) > FITTED:
         best = ranks(y)[: FITTED // 2]
         rows = np.union1d(best, rows[-FITTED // 2 :])
-    return [fit(x[rows], column, answers[rows], sets[rows]) for column in y[rows].T]
+    return [fit(x[rows], column, answers[rows]) for column in y[rows].T]

@@ -89,7 +89,7 @@ class Story:
         fitness = self._judge.told(table)
         if self._smooth:
             genomes, items = (np.array(table[n].to_pylist()) for n in ("genome", "items"))
-            fitness = smoothed(genomes, fitness, items, self._judge.sets_of(table))
+            fitness = smoothed(genomes, fitness, items)
         if np.isnan(fitness).all():
             return "no candidate scored"
         best = f"best {told(float(np.nanmax(fitness)))}"

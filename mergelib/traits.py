@@ -28,12 +28,12 @@ def traits_of(
         times its weight over the largest weight; NaN where not scored. "descriptors":
         (candidates, 2) in [0, 1], by `evolution.descriptors` the estimates on the first two
         benchmarks or the distances to the first two endpoints; NaN where failed. "answers":
-        (candidates, 2), how many items each was asked, and the number of the set of them.
+        (candidates, 1), how many items each was asked.
     """
     if kind is None:
         return None
     if kind == "answers":
-        return np.stack([table["items"].to_numpy(), judge.sets_of(table)], axis=1, dtype=np.float64)
+        return np.array(table["items"].to_pylist(), dtype=np.float64)[:, None]
     if kind == "responses":
         responses = responses_of(run, sorted(set(table["generation"].to_pylist())))
         models = table["individual"].to_pylist()

@@ -44,8 +44,8 @@ def tell(run: str, generation: int) -> None:
         table = restated(folder, judge, pa.concat_tables([*before, table]))
     genomes, fitness = table["genome"].to_pylist(), judge.told(table)
     traits = traits_of(algorithm.traits, folder, judge, table)
-    tells_merges = learns and search.fitness.race is not None and (again or generation == 0)
-    if tells_merges and traits is not None:
+    of_merges = learns and search.fitness.race is not None and (again or generation == 0)
+    if of_merges and traits is not None:
         merges = merges_before(folder, judge)
         # A merge that was asked again in the race may have been dropped before it had answered all.
         known = {tuple(g): n for g, n in zip(merges.genomes, merges.answers[:, 0], strict=True)}
@@ -53,7 +53,6 @@ def tell(run: str, generation: int) -> None:
         rows = [row for row, (g, n) in enumerate(asked) if n >= known.get(tuple(g), 0.0)]
         genomes = [*merges.genomes, *(genomes[row] for row in rows)]
         fitness = np.concatenate([merges.fitness, fitness[rows]])
-        of_merges = np.insert(merges.answers, 1, -1.0, axis=1)
-        traits = np.concatenate([of_merges, traits[rows]])
+        traits = np.concatenate([merges.answers, traits[rows]])
     after = algorithm.tell(state_before(folder, generation), genomes, fitness, traits)
     folder.write_state(generation, after, spent_by(folder))

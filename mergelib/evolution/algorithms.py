@@ -45,10 +45,9 @@ class Algorithm:
         smallest_population: fewest genomes in a generation; `start` refuses fewer.
         traits: what the algorithm can use beside the fitness: "responses" (n, m) to m items, 1 or
             0 or between, NaN where an item was not scored; "descriptors" (n, 2) in [0, 1], NaN
-            where unknown; "answers" (n, 2), how many each fitness rests on, above 0, and to which
-            set of items, by number, below 0 where nobody else was asked the same; None for nothing.
-            It does without, but then those two have lost their point, and to the last all scores
-            are equally noisy and for reasons of their own.
+            where unknown; "answers" (n, 1), above 0, how many each fitness rests on; None for
+            nothing. It does without, but then those two have lost their point, and to the last all
+            scores are equally noisy.
         asynchronous: whether it can be asked for a generation before it has been told the last.
         smooths: whether candidates of two generations may have been asked different items: it
             learns from estimates as noise allows, or not at all, and keeps none for being lucky.

@@ -76,13 +76,13 @@ def _chosen(state: State) -> list[Genome]:
     x = np.array([one["genome"] for one in state["told"]])
     y = np.array([one["fitness"] for one in state["told"]])
     rng = generator(state["seed"], state["generation"], "bayesian")
-    if any("set" not in one for one in state["told"]):
+    if any("answers" not in one for one in state["told"]):
         raise InputError(
             "the search was begun by an earlier version of mergeflow, which this one cannot go on "
             "with; give it another name, or another --store"
         )
-    answers, sets = (np.array([one[n] for one in state["told"]]) for n in ("answers", "set"))
-    processes = [fit(x, column, answers, sets) for column in y.T]
+    answers = np.array([one["answers"] for one in state["told"]])
+    processes = [fit(x, column, answers) for column in y.T]
     pending = np.array(state.get("pending", [])).reshape(-1, x.shape[1])
     leaders = _leaders(processes, y, answers)
     points = _pool(processes, leaders, rng, max(POOL, 4 * state["population"]))
@@ -123,23 +123,18 @@ def tell(
         state: the state that the genomes were asked of.
         genomes: n genomes.
         fitness: (n, k), maximised; NaN is a failed candidate, which is not remembered.
-        traits: (n, 2), on how many answers each fitness rests, and to which set of items, a whole
-            number, below 0 where nobody else was asked the same; None for an answer and a set each.
+        traits: (n, 1), on how many answers each fitness rests; None for one each.
 
     Returns:
         The state of the next generation.
     """
     candidates = scored(state, genomes, fitness, objectives=None)
-    asked = _asked(fitness, traits)
+    answers = _answers_of(fitness, traits)
     told = {tuple(one["genome"]): one for one in state["told"]}
-    for candidate, (count, of_set) in zip(candidates, asked, strict=True):
+    for candidate, count in zip(candidates, answers, strict=True):
         told.pop(tuple(candidate), None)
-        told[tuple(candidate)] = {
-            "genome": list(candidate),
-            "fitness": list(candidate.fitness.values),
-            "answers": count,
-            "set": int(of_set),
-        }
+        values = list(candidate.fitness.values)
+        told[tuple(candidate)] = {"genome": list(candidate), "fitness": values, "answers": count}
     kept = list(told.values())
     half = remembered(state["population"]) // 2
     if len(kept) > 2 * half:
@@ -150,23 +145,17 @@ def tell(
     return {**state, "generation": state["generation"] + 1, "told": kept}
 
 
-def _asked(
-    fitness: NDArray[np.float64], traits: NDArray[np.float64] | None
-) -> list[tuple[float, float]]:
-    """The scored candidates' traits."""
+def _answers_of(fitness: NDArray[np.float64], traits: NDArray[np.float64] | None) -> list[float]:
+    """On how many answers the scored candidates' fitness rests."""
     if traits is None:
-        traits = np.tile([1.0, -1.0], (len(fitness), 1))
-    asked = np.asarray(traits, dtype=np.float64)
-    if asked.shape != (len(fitness), 2):
-        raise ValueError(f"traits of shape {asked.shape}, not ({len(fitness)}, 2)")
-    of_scored: list[tuple[float, float]] = [
-        (count, of_set) for count, of_set in asked[np.isfinite(fitness).all(axis=1)].tolist()
-    ]
-    if not all(0 < count < np.inf for count, _ in of_scored):
+        traits = np.ones((len(fitness), 1))
+    answers = np.asarray(traits, dtype=np.float64)
+    if answers.shape != (len(fitness), 1):
+        raise ValueError(f"traits of shape {answers.shape}, not ({len(fitness)}, 1)")
+    counts: list[float] = answers[np.isfinite(fitness).all(axis=1), 0].tolist()
+    if not all(0 < count < np.inf for count in counts):
         raise ValueError("traits: a scored candidate's number of answers is not above 0")
-    if not all(of_set == np.floor(of_set) for _, of_set in of_scored):
-        raise ValueError("traits: the number of a set of items is not whole")
-    return of_scored
+    return counts
 
 
 @cache

@@ -1,8 +1,7 @@
 """A Gaussian process over genomes: what few noisy scores say of the recipes in between.
 
 One length scale for each gene (automatic relevance determination), a constant mean, and noise that
-is the smaller the more answers a score rests on, and half of it common to those that were asked the
-same items (`noises`). Lengths and noise have the highest marginal
+is the smaller the more answers a score rests on. Lengths and noise have the highest marginal
 likelihood, the lengths under a log-normal prior, without which a gene of which little is known
 would be taken for one that matters little; the scale of the process follows in closed form
 (Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", sections 2.2, 5.1 and
@@ -17,7 +16,6 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LENGTH = 1.35
 """Median of the prior on a length, times the root of d / 10, with which distances grow."""
@@ -30,9 +28,6 @@ LENGTHS = (0.1, 20.0)
 
 NOISES = (1e-4, 3.0)
 """The least and the largest variance of the noise, in those of the process."""
-
-SHARED = 0.5
-"""The share of a score's noise that comes with the items, and not with the candidate."""
 
 _START = (0.9, 0.3)
 """Of the climb: the lengths, times the same root, and the noise."""
@@ -89,7 +84,7 @@ class Posterior:
     def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
         """Draw what the points may be worth, jointly and without noise: (m, count)."""
         covariance = kernel(self.scaled, self.scaled) - self.whitened.T @ self.whitened
-        root = _factor(covariance + _JITTER * np.eye(len(covariance)))
+        root = _factor(covariance, np.full(len(covariance), _JITTER))
         normal = rng.standard_normal((len(covariance), count))
         drawn: FloatArray = self.mean[:, None] + self.scale * (root @ normal)
         return drawn
@@ -124,7 +119,7 @@ class Process:
         lengths: (d,), of the kernel.
         noise: variance of an ordinary score's noise, in those of the process.
         variance: of the process, in the squared units of the fitness.
-        factor: (n, n), L of K + noise w = L L^T, with w from `noises`.
+        factor: (n, n), L of K + noise diag(w) = L L^T.
         whitened: (n,), L^-1 of the fitness less its mean.
     """
 
@@ -151,44 +146,20 @@ class Process:
         )
 
 
-def noises(answers: FloatArray, sets: IntArray) -> FloatArray:
-    """How the noises of scores vary together, in the variance of an ordinary one.
-
-    An item that is harder than it is taken for lowers the scores of all that were asked it. Where
-    one was asked all items that another was, and more, `SHARED` of its noise is in both.
-
-    Args:
-        answers: (n,), on how many each score rests, above 0; the median of them is ordinary.
-        sets: (n,), the number of the set of items that each was asked; below 0 where nobody else
-            was asked the same.
-
-    Returns:
-        (n, n), symmetric and positive definite.
-    """
-    w = np.median(answers) / answers
-    same = (sets[:, None] == sets) & (sets >= 0)
-    together: FloatArray = SHARED * np.where(same, np.minimum(w[:, None], w), 0.0)
-    np.fill_diagonal(together, w)
-    return together
-
-
-def fit(
-    x: FloatArray, y: FloatArray, answers: FloatArray | None = None, sets: IntArray | None = None
-) -> Process:
+def fit(x: FloatArray, y: FloatArray, answers: FloatArray | None = None) -> Process:
     """Fit a process to scores.
 
     Args:
         x: (n, d), the genomes told; n >= 1.
         y: (n,), their fitness, finite.
-        answers: (n,), on how many each rests, above 0; None for as many each.
-        sets: (n,), which sets of items these are answers to, see `noises`; None for a set each.
+        answers: (n,), on how many each rests, above 0; None for as many each. The noise of one that
+            rests on the median of them is the ordinary one.
     """
-    answers = np.ones(len(y)) if answers is None else answers
-    w = noises(answers, np.full(len(y), -1) if sets is None else sets)
-    centre = float(np.average(y, weights=1.0 / (1.0 + np.diag(w))))
+    w = np.ones(len(y)) if answers is None else np.median(answers) / answers
+    centre = float(np.average(y, weights=1.0 / (1.0 + w)))
     z = y - centre
     lengths, noise = _likeliest(x, z, w)
-    factor = _factor(kernel(x / lengths, x / lengths) + noise * w)
+    factor = _factor(kernel(x / lengths, x / lengths), noise * w)
     whitened = solve_triangular(factor, z, lower=True, check_finite=False)
     return Process(x, centre, lengths, noise, _variance(whitened), factor, whitened)
 
@@ -202,7 +173,7 @@ def loss(
         theta: (d + 1,), logarithms of the lengths and of the noise.
         x: (n, d), the genomes told.
         z: (n,), their fitness less its mean.
-        w: (n, n), the covariances of their noise, in the variance of an ordinary one's.
+        w: (n,), the variances of their noise, in that of an ordinary one's.
 
     Returns:
         Minus the logarithm of marginal likelihood times prior, up to a constant, at the variance of
@@ -211,7 +182,7 @@ def loss(
     lengths, noise = np.exp(theta[:-1]), float(np.exp(theta[-1]))
     scaled = x / lengths
     k = kernel(scaled, scaled)
-    factor = _factor(k + noise * w)
+    factor = _factor(k, noise * w)
     inverse = cho_solve((factor, True), np.eye(len(z)), check_finite=False)
     weights = inverse @ z
     variance = max(float(z @ weights) / len(z), _TINY)
@@ -221,13 +192,13 @@ def loss(
         + np.log(np.diag(factor)).sum()
         + 0.5 * (surplus**2).sum() / LENGTH_SD**2
     )
-    # Half of this is how the log-likelihood rises with each entry of K + noise w.
+    # Half of this is how the log-likelihood rises with each entry of K + noise diag(w).
     rise = np.outer(weights, weights) / variance - inverse
     # dK / d log l_j = K (x_j - x_j')^2 / l_j^2, and the square is multiplied out.
     pull = rise * k
     by_length = (pull.sum(axis=1)[:, None] * scaled**2).sum(axis=0)
     by_length -= (scaled * (pull @ scaled)).sum(axis=0)
-    slope = np.append(surplus / LENGTH_SD**2 - by_length, -0.5 * noise * (w * rise).sum())
+    slope = np.append(surplus / LENGTH_SD**2 - by_length, -0.5 * noise * (w @ np.diag(rise)))
     return float(value), slope
 
 
@@ -252,8 +223,8 @@ def _root(x: FloatArray) -> float:
     return float(np.sqrt(x.shape[1] / 10))
 
 
-def _factor(covariance: FloatArray) -> FloatArray:
-    factor: FloatArray = cholesky(covariance, lower=True, check_finite=False)
+def _factor(k: FloatArray, noises: FloatArray) -> FloatArray:
+    factor: FloatArray = cholesky(k + np.diag(noises), lower=True, check_finite=False)
     return factor
 
 

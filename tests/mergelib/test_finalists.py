@@ -33,9 +33,6 @@ class _Told:
     def base_on(self, items: dict[str, list[str]]) -> dict[str, float]:
         return {}
 
-    def sets_of(self, table: pa.Table) -> NDArray[np.int64]:
-        return np.full(len(table), -1)
-
     def of_means(
         self, scores: NDArray[np.float64], base: dict[str, float] | None = None
     ) -> NDArray[np.float64]:

@@ -100,14 +100,6 @@ def test_generations_are_asked_other_items_and_none_that_decides(prepared: pa.Ta
         assert not deciding & set(items)
     assert len({tuple(items) for items in [judge.anchors[name], *asked]}) >= 3
     assert judge.asked_in(2)[0][name] == asked[1]
-    generations = pa.table({"generation": [0, 0, 1, 3]})
-    assert judge.sets_of(generations).tolist() == [0, 0, 1, 3]
-    content["fitness"] |= {"racing": True}
-    race = Judge(parse_search(content, "test"), bench, banks, prepared, {name: {}})
-    assert race.sets_of(generations).tolist() == [-1, -1, -1, -1]
-    content["fitness"] |= {"racing": False, "renew": 0}
-    same = Judge(parse_search(content, "test"), bench, banks, prepared, {name: {}})
-    assert same.sets_of(generations).tolist() == [-1, -1, -1, -1]
 
 
 def test_more_right_answers_estimate_higher(judge: Judge) -> None:

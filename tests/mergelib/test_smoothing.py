@@ -8,9 +8,7 @@ from mergelib import smoothing
 
 def smoothed(genomes: np.ndarray, fitness: np.ndarray) -> np.ndarray:
     """Each fitness resting on as many answers."""
-    return smoothing.smoothed(
-        genomes, fitness, np.full(len(genomes), 30.0), np.full(len(genomes), -1)
-    )
+    return smoothing.smoothed(genomes, fitness, np.full(len(genomes), 30))
 
 
 def _landscape(seed: int, count: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,26 +56,10 @@ def test_a_score_of_few_answers_counts_for_less() -> None:
     x, true, told = _landscape(4)
     both, wrong = np.vstack([x, x]), np.vstack([true, true + 0.3])
     answers = np.repeat([300.0, 3.0], len(x))
-    own = np.full(len(both), -1)
-    found = smoothing.smoothed(both, wrong, answers, own)[: len(x)]
+    found = smoothing.smoothed(both, wrong, answers)[: len(x)]
     assert np.abs(found - true).mean() < 0.03
-    equal = smoothing.smoothed(both, wrong, np.full(len(both), 3.0), own)[: len(x)]
+    equal = smoothing.smoothed(both, wrong, np.full(len(both), 3.0))[: len(x)]
     np.testing.assert_allclose((equal - true).mean(), 0.15, atol=0.02)
-
-
-def test_what_the_same_items_do_to_all_who_were_asked_them_is_told_from_worth() -> None:
-    """Generations on other items each, of which one is harder than the other."""
-    alike, told_apart = [], []
-    for seed in range(20):
-        x, true, told = _landscape(seed)
-        generation = np.arange(len(x)) // 4
-        hardness = 0.1 * np.random.default_rng(seed).standard_normal((generation.max() + 1, 1))
-        scores, thirty = told + hardness[generation], np.full(len(x), 30.0)
-        for errors, sets in ((alike, np.full(len(x), -1)), (told_apart, generation)):
-            found = smoothing.smoothed(x, scores, thirty, sets) - true
-            errors.append(np.std(found, axis=0).mean())
-    gains = np.array(alike) - told_apart
-    assert gains.mean() > 3 * gains.std() / np.sqrt(len(gains))
 
 
 def test_one_candidate_keeps_its_value() -> None:
@@ -89,11 +71,6 @@ def test_of_many_candidates_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(smoothing, "FITTED", 100)
     error = np.abs(smoothed(x, told) - true).mean()
     assert error < 0.85 * np.abs(told - true).mean()
-
-
-def _worth_a_look(genomes: np.ndarray, fitness: np.ndarray, count: int) -> list[int]:
-    own = np.full(len(genomes), -1)
-    return smoothing.worth_a_look(genomes, fitness, np.full(len(genomes), 30.0), own, count)
 
 
 def _crowded(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,7 +102,7 @@ def test_a_closer_look_goes_to_others_than_the_neighbours_of_the_first() -> None
     for seed in range(60):
         x, true, told = _crowded(seed)
         means = smoothed(x, told)[:, 0]
-        chosen = _worth_a_look(x, told, 5)
+        chosen = smoothing.worth_a_look(x, told, np.full(len(x), 30.0), 5)
         assert chosen[0] == np.argmax(means)
         assert len(set(chosen)) == 5
         highest.append(true[np.argsort(-means)[:5]].max())
@@ -139,7 +116,7 @@ def test_a_closer_look_goes_to_others_than_the_neighbours_of_the_first() -> None
 def test_where_nobody_may_be_better_the_highest_means_are_next() -> None:
     x, true, _ = _landscape(8, count=64)
     y = true[:, :1]
-    chosen = _worth_a_look(x, y, 10)
+    chosen = smoothing.worth_a_look(x, y, np.full(64, 30.0), 10)
     ranks = np.argsort(np.argsort(-smoothed(x, y)[:, 0]))[chosen]
     assert ranks[0] == 0
     assert max(ranks) < 20
@@ -147,16 +124,16 @@ def test_where_nobody_may_be_better_the_highest_means_are_next() -> None:
 
 def test_a_closer_look_at_few_or_failed_candidates() -> None:
     x, _, told = _landscape(6, count=10)
-    y = told[:, :1].copy()
+    y, answers = told[:, :1].copy(), np.full(10, 30.0)
     y[[0, 9]] = np.nan
-    assert sorted(_worth_a_look(x, y, 20)) == list(range(1, 9))
-    assert _worth_a_look(x, np.full_like(y, np.nan), 5) == []
+    assert sorted(smoothing.worth_a_look(x, y, answers, 20)) == list(range(1, 9))
+    assert smoothing.worth_a_look(x, np.full_like(y, np.nan), answers, 5) == []
     same = np.full_like(y, 0.5)
-    assert _worth_a_look(np.tile(x[:1], (10, 1)), same, 1) == [9]
+    assert smoothing.worth_a_look(np.tile(x[:1], (10, 1)), same, answers, 1) == [9]
 
 
 def test_a_closer_look_is_had_among_the_best_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _, told = _landscape(7)
     monkeypatch.setattr(smoothing, "DRAWN", 10)
-    chosen = _worth_a_look(x, told[:, :1], 5)
+    chosen = smoothing.worth_a_look(x, told[:, :1], np.full(len(x), 30.0), 5)
     assert set(chosen) <= set(np.argsort(-smoothed(x, told[:, :1])[:, 0])[:10])

@@ -172,7 +172,7 @@ def _after(generations: int) -> State:
 def test_a_state_of_an_earlier_version_is_refused_in_a_line() -> None:
     state = _after(2)
     for one in state["told"]:
-        del one["set"]
+        del one["answers"]
     with pytest.raises(InputError, match="earlier version of mergeflow.*another name"):
         bayesian.ask(state)
 
