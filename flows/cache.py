@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.quiet import be_quiet
+
 if TYPE_CHECKING:
     from mergelib.store import Store
 
@@ -98,6 +100,7 @@ def prune(
 
 
 def _open(store: Path) -> "Store":
+    be_quiet()
     from mergelib.store import Store
     from tasks.caching import ANSWER_VERSION
 

@@ -126,7 +126,9 @@ def compare(
 @app.command()
 def ui(
     store: Store = Path("runs"),
-    port: Annotated[int, typer.Option(help="Of Prefect's server, on 127.0.0.1")] = 4200,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Of Prefect's server, on 127.0.0.1")
+    ] = 4200,
 ) -> None:
     """Configure, launch and watch searches in a browser: server, forms and worker in one."""
     be_quiet()
@@ -231,6 +233,11 @@ def main() -> None:
     except MergeflowError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
+        sys.exit(2)
     except SystemExit as ended:
         if ended.code == 130:
             # Threads and exit handlers that were cut short as well would print their traces.

@@ -14,7 +14,7 @@ from tasks.extraction import extract
 from tasks.selection import estimate, record
 from tasks.side_by_side import Question, all_answered
 
-PREPARED = ("bank.parquet", "uniform.parquet")
+PREPARED = ("bank.parquet", "intervals.json", "uniform.parquet")
 """The files that a prepared run has; the last ones to be written."""
 
 

@@ -39,8 +39,10 @@ def print_result(run: Run, console: Console) -> None:
         f"Cost: {result.saving}; {spent['tokens']:,} tokens, {spent['flops']:.2e} FLOPs.",
         soft_wrap=True,
     )
-    kind = "front" if run.search.front else "winner"
-    console.print(f"Models: {run.path(kind)}\nReport: {run.path('report.html')}\n", soft_wrap=True)
+    if result.with_role("winner"):
+        kind = "front" if run.search.front else "winner"
+        console.print(f"Models: {run.path(kind)}", soft_wrap=True)
+    console.print(f"Report: {run.path('report.html')}\n", soft_wrap=True)
 
 
 def print_status(folder: Path, console: Console) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from mergelib.files import write_json
+from mergelib.errors import InputError
+from mergelib.files import read_json, write_json
 
 _SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
@@ -101,7 +102,11 @@ def forget_server(store: Path) -> bool:
 def reap_servers(store: Path) -> None:
     """End embedded servers whose client was killed and could not end them."""
     for file in (_hidden(store) / "servers").glob("*.json"):
-        note = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            note = read_json(file)
+        except InputError:
+            file.unlink(missing_ok=True)  # its process was killed as it wrote
+            continue
         if _alive(note["client"]):
             continue
         server = _alive(note["server"])

@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import json
 import shutil
 import tempfile
 from functools import cache as once
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from mergelib.errors import InputError
-from mergelib.files import EnoughRoom, read_json, write_folder
+from mergelib.files import EnoughRoom, write_folder
 from mergelib.fingerprints import file_digest
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _open(adapter: Path, where: str) -> Shapes:
             "model.save_pretrained(folder)"
         )
     try:
-        kind = read_json(config_file)["peft_type"]
+        kind = json.loads(config_file.read_text(encoding="utf-8"))["peft_type"]
         with safe_open(weights, framework="pt") as tensors:
             shapes = {
                 name: tuple(tensors.get_slice(name).get_shape())

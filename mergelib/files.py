@@ -145,8 +145,32 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(damaged(path)) from error
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet file.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(damaged(path)) from error
+
+
+def damaged(path: Path) -> str:
+    """What is said of a file that this project wrote and cannot read."""
+    return f"{path}: is damaged; delete it, and the same command makes it anew"
 
 
 def write_table(path: Path, table: pa.Table) -> None:

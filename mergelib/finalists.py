@@ -7,7 +7,7 @@ items, over what is left, endpoints and base together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,20 @@ def front(contenders: Sequence[Contender], responses: pa.Table, goals: Goals) ->
     of_base = {} if base is None else dict(zip(goals.names, scores[base].tolist(), strict=True))
     mask = non_dominated(goals.fitness(scores, of_base))
     return {c.model for c, on_front in zip(contenders, mask, strict=True) if on_front}
+
+
+def with_uniform(contenders: Sequence[Contender], winners: set[str]) -> list[Contender]:
+    """The contenders, and as finalists the uniform merges on the front that are none yet.
+
+    They have answered what the others have, and a front without them would not be one.
+    """
+    finalists = {one.model for one in contenders if one.role == "finalist"}
+    members = [
+        replace(one, role="finalist", name=f"finalist {one.model[:8]}")
+        for one in contenders
+        if one.role == "uniform" and one.model in winners - finalists
+    ]
+    return [*contenders, *members]
 
 
 def front_hypervolume(table: pa.Table, names: Sequence[str], roles: Sequence[str]) -> float:

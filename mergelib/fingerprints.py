@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mergelib.errors import InputError
 from mergelib.files import read_json, write_json
 
 
@@ -54,6 +55,6 @@ def _read(note: Path) -> dict[str, Any]:
     """A note's content; nothing where there is none, or it is damaged."""
     try:
         content = read_json(note)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, InputError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -132,7 +132,8 @@ def finished_as(run: Run) -> dict[str, int]:
 
 
 def is_reported(run: Run) -> bool:
-    """Whether a run has its report, on all generations and finalists that there are."""
-    if not run.has("report.html", "ledger.json", "finalists.parquet"):
+    """Whether a run has its models and its report, on all generations and finalists there are."""
+    exported = "front" if run.search.front else "winner"
+    if not run.has("report.html", "ledger.json", "finalists.parquet", exported):
         return False
     return bool(read_json(run.path("ledger.json")).get("finished_as") == finished_as(run))

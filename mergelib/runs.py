@@ -17,12 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from mergelib import places
 from mergelib.errors import InputError
-from mergelib.files import append_line, file_state, read_json, write_json, write_table, write_text
+from mergelib.files import (
+    append_line,
+    file_state,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+    write_text,
+)
 from mergelib.journal import journal_of
 from mergelib.search import Search, parse_search
 from mergelib.workbench import Workbench, open_workbench
@@ -111,7 +118,7 @@ class Run:
 
     def table(self, name: str) -> pa.Table:
         """Read a Parquet file of the run."""
-        return pq.read_table(self.folder / name)
+        return read_table(self.folder / name)
 
     def json(self, name: str) -> Any:
         """Read a JSON file of the run."""
@@ -164,7 +171,7 @@ class Run:
     def gather_responses(self) -> None:
         """Write responses.parquet: the responses of all stages, in the order of their names."""
         parts = sorted((self.folder / "responses").glob("*.parquet"))
-        self.write_table("responses.parquet", pa.concat_tables([pq.read_table(p) for p in parts]))
+        self.write_table("responses.parquet", pa.concat_tables([read_table(p) for p in parts]))
 
     def prepare(self, search: Search, fingerprints: dict[str, str]) -> None:
         """Make the folder of a new run, or check that an old one holds this very search.
@@ -313,7 +320,13 @@ class _Written(NamedTuple):
 @lru_cache(maxsize=4)
 def _read_search(path: Path, _state: tuple[int, ...]) -> _Written:
     """Read a run's search.yaml, once for each state of the file."""
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: is damaged, and the run with it; give the search another name, or delete "
+            f"{path.parent}"
+        ) from error
     if not isinstance(document, dict) or "resolved" not in document:
         raise InputError(
             f"{path}: was not written by a run; put search files elsewhere, or give another --store"

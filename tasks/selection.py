@@ -100,5 +100,7 @@ def score_finalists(
     goals = folder.workbench().goals
     responses = responses_table(fresh)
     winners = {winner} if winner else finalists.front(contenders, responses, goals)
+    if winner is None:
+        contenders = finalists.with_uniform(contenders, winners)
     table = finalists.finalists_table(contenders, winners, responses, goals.names)
     folder.write_table("finalists.parquet", table)

@@ -134,13 +134,54 @@ def test_a_finished_search_is_shown_again_at_once(
     assert "Prefect" not in done.stdout
 
 
+def test_a_model_that_has_gone_is_exported_again(
+    finished: Run, search_file: Path, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished.folder, tmp_path / "small"))
+    shutil.rmtree(run.path("winner"))
+    done = mergeflow("evolve", str(search_file), "--store", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    weights = [one.path("winner/model.safetensors").read_bytes() for one in (run, finished)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("state/0002.json", "is damaged; delete it, and the same command makes it anew"),
+        ("bank.parquet", "is damaged; delete it, and the same command makes it anew"),
+        ("search.yaml", "is damaged, and the run with it; give the search another name, or delete"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str, said: str, finished: Run, search_file: Path, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished.folder, tmp_path / "small"))
+    damaged = run.path(name)
+    damaged.write_bytes(damaged.read_bytes()[:50] + b"\n{")
+    raised = ["--set", "evolution.generations=4"]
+    done = mergeflow("evolve", str(search_file), "--store", str(tmp_path), *raised)
+    assert done.returncode == 2
+    assert f"{damaged}: {said}" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_below_a_file_is_the_users_fault(search_file: Path) -> None:
+    done = mergeflow("evolve", str(search_file), "--store", str(search_file / "store"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"{search_file}")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_search_and_its_run_have_one_workbench(finished: Run) -> None:
     search = parse_search(small_search(), "test")
     bench = open_workbench(finished.settled(search), finished.models)
     assert bench is finished.workbench()
 
 
-@pytest.mark.parametrize("arguments", [["evolve"], ["evolve", "x.yaml", "--bogus"], ["evolv"]])
+@pytest.mark.parametrize(
+    "arguments", [["evolve"], ["evolve", "x.yaml", "--bogus"], ["evolv"], ["ui", "--port", "99999"]]
+)
 def test_wrong_usage_is_the_users_fault(arguments: list[str]) -> None:
     result = mergeflow(*arguments)
     assert result.returncode == 2

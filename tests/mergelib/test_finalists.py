@@ -15,6 +15,7 @@ from mergelib.finalists import (
     finalists_table,
     front,
     front_hypervolume,
+    with_uniform,
 )
 from mergelib.goals import Goals, estimates_of
 from mergelib.intervals import mean_score, paired_difference, wilson
@@ -129,6 +130,19 @@ def test_the_better_half_leaves_out_the_dominated_the_failed_and_doubles() -> No
     estimates = [[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.4, 0.4], [nan, 0.9], [0.9, 0.1]]
     kept = better_half(contenders, np.array(estimates))
     assert {contender.model for contender in kept} == {"a", "b", "c"}
+
+
+def test_a_uniform_merge_on_the_front_is_a_member_of_it() -> None:
+    """It is no finalist, and yet nothing is better than it."""
+    contenders = [
+        _contender("a", "endpoint"),
+        _contender("u", "uniform"),
+        _contender("f", "finalist"),
+    ]
+    twice = [*contenders, _contender("f", "uniform")]
+    roles = [(one.model, one.role) for one in with_uniform(twice, {"u", "f"})]
+    assert roles == [*((one.model, one.role) for one in twice), ("u", "finalist")]
+    assert with_uniform(contenders, {"f"}) == contenders
 
 
 def test_the_deciding_items_decide() -> None:

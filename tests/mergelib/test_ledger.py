@@ -87,6 +87,8 @@ def test_a_run_is_finished_for_the_settings_it_was_finished_with(tmp_path, searc
         run.path(name).touch()
     assert not is_reported(run)
     write_json(run.path("ledger.json"), {"finished_as": finished_as(run)})
+    assert not is_reported(run)
+    run.path("winner").mkdir()
     assert is_reported(run)
     for key, value in (("generations", 9), ("finalists", 3), ("deciding_items", 21)):
         changed = {**finished_as(run), key: value}

@@ -33,6 +33,7 @@ def store(tmp_path, search_content):
         done.write_state(number, {}, {"seconds": 0, "items": 0})
     for name in ("report.html", "finalists.parquet"):
         write_text(done.path(name), "")
+    done.path("winner").mkdir()
     write_json(done.path("ledger.json"), {"finished_as": finished_as(done)})
     began = NOW - 3600
     os.utime(tmp_path / "going" / "items.parquet", (began, began))
