@@ -105,7 +105,7 @@ def reap_servers(store: Path) -> None:
         try:
             note = read_json(file)
         except InputError:
-            file.unlink(missing_ok=True)  # its process was killed as it wrote
+            file.unlink(missing_ok=True)  # no process can be found by it
             continue
         if _alive(note["client"]):
             continue

@@ -8,13 +8,12 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 import yaml
@@ -31,8 +30,9 @@ from mergelib.files import (
     write_text,
 )
 from mergelib.journal import journal_of
-from mergelib.search import Search, parse_search
+from mergelib.search import Search
 from mergelib.workbench import Workbench, open_workbench
+from mergelib.written import Written, read_search
 
 _DECIDING_PACKAGES = ("mergeflow", "mergekit", "lm-eval", "deap", "torch", "transformers", "numpy")
 
@@ -80,10 +80,10 @@ class Run:
         """What decided the answers when the run was begun; see `prepare`."""
         return dict(self._written().resolved["fingerprints"])
 
-    def _written(self) -> "_Written":
+    def _written(self) -> Written:
         path = self.folder / "search.yaml"
         # Asked for at every turn, and slow to parse.
-        return _read_search(path, file_state(path))
+        return read_search(path, file_state(path))
 
     @property
     def results(self) -> Path:
@@ -308,31 +308,6 @@ def _left_by(holder: str) -> str:
         f"{holder} did not end; if it still runs there, stop it: on this file system neither sees "
         "the other's lock"
     )
-
-
-class _Written(NamedTuple):
-    """What a run's search.yaml says: the search, and what was found when it was begun."""
-
-    search: Search
-    resolved: Mapping[str, Any]
-
-
-@lru_cache(maxsize=4)
-def _read_search(path: Path, _state: tuple[int, ...]) -> _Written:
-    """Read a run's search.yaml, once for each state of the file."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: is damaged, and the run with it; give the search another name, or delete "
-            f"{path.parent}"
-        ) from error
-    if not isinstance(document, dict) or "resolved" not in document:
-        raise InputError(
-            f"{path}: was not written by a run; put search files elsewhere, or give another --store"
-        )
-    resolved = document.pop("resolved")
-    return _Written(parse_search(document, str(path)), resolved)
 
 
 def _versions() -> dict[str, str]:

@@ -99,8 +99,10 @@ def score_finalists(
     folder = Run(Path(run))
     goals = folder.workbench().goals
     responses = responses_table(fresh)
-    winners = {winner} if winner else finalists.front(contenders, responses, goals)
     if winner is None:
+        winners = finalists.front(contenders, responses, goals)
         contenders = finalists.with_uniform(contenders, winners)
+    else:
+        winners = {winner}
     table = finalists.finalists_table(contenders, winners, responses, goals.names)
     folder.write_table("finalists.parquet", table)
